@@ -1,0 +1,171 @@
+//! Opening the files that decide or open: only as they were meant to be.
+//!
+//! Everything is checked on the open descriptor, so that what was checked is what is read.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open as open_descriptor};
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
+
+use super::Error;
+
+/// What others may do with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Others may read it, not write it: configuration, chains, the vault.
+    OthersRead,
+    /// Nobody else may do anything: key files.
+    OwnerOnly,
+    /// As systemd lays out credentials: mode 0400 with an ACL for the service's user, whose mask
+    /// shows as group bits (systemd.exec(5), CREDENTIALS_DIRECTORY).
+    Credential,
+}
+
+/// Opens a file for reading that root or the caller owns, without following a final symbolic link.
+pub fn open(path: &Path, access: Access) -> Result<File, Error> {
+    check_folder(path)?;
+    // O_NONBLOCK: a FIFO put in the file's place must not make the wrapper wait.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = match open_descriptor(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::ELOOP) => {
+            return Err(untrusted(path, "is a symbolic link", "name the file itself"));
+        }
+        Err(errno) => return Err(Error::file("open", path, errno)),
+    };
+    check(path, &file, access)?;
+    Ok(file)
+}
+
+/// Reads a whole trusted file.
+pub fn read(path: &Path, access: Access) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    open(path, access)?.read_to_end(&mut bytes).map_err(|error| Error::file("read", path, error))?;
+    Ok(bytes)
+}
+
+fn check(path: &Path, file: &File, access: Access) -> Result<(), Error> {
+    let metadata = file.metadata().map_err(|error| Error::file("stat", path, error))?;
+    if !metadata.is_file() {
+        return Err(untrusted(path, "is not a regular file", "put a regular file in its place"));
+    }
+    check_owner(path, metadata.uid())?;
+    let mode = metadata.mode() & 0o7777;
+    let (forbidden, fault, mend) = match access {
+        Access::OthersRead => (0o022, "others can write it", "chmod go-w"),
+        Access::OwnerOnly => (0o077, "others have access to the key", "chmod 600"),
+        Access::Credential => (0o027, "others have access to the key", "chmod 400"),
+    };
+    if mode & forbidden != 0 {
+        let fault = format!("has mode {mode:04o}: {fault}");
+        return Err(untrusted(path, fault, format!("{mend} {}", path.display())));
+    }
+    Ok(())
+}
+
+/// Who can write to the folder can put another file there.
+fn check_folder(path: &Path) -> Result<(), Error> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let metadata = std::fs::metadata(folder).map_err(|error| Error::file("open", path, error))?;
+    check_owner(folder, metadata.uid())?;
+    let mode = metadata.mode() & 0o7777;
+    let sticky = mode & 0o1000 != 0;
+    if mode & 0o022 != 0 && !sticky {
+        let fault = format!("has mode {mode:04o}: others can replace files in it");
+        return Err(untrusted(folder, fault, format!("chmod go-w {}", folder.display())));
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, owner: u32) -> Result<(), Error> {
+    let caller = geteuid().as_raw();
+    if owner == 0 || owner == caller {
+        return Ok(());
+    }
+    let fault = format!("is owned by user {owner}, neither root nor the caller ({caller})");
+    Err(untrusted(path, fault, format!("chown {caller} {}", path.display())))
+}
+
+fn untrusted(path: &Path, fault: impl Into<String>, mend: impl Into<String>) -> Error {
+    Error::Untrusted { path: path.to_owned(), fault: fault.into(), mend: mend.into() }
+}
+
+/// fsync of a folder: makes a rename or a new file in it durable (fsync(2)).
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd: OwnedFd =
+        open_descriptor(folder, flags, Mode::empty()).map_err(|errno| Error::file("open", folder, errno))?;
+    nix::unistd::fsync(fd.as_fd()).map_err(|errno| Error::file("sync", folder, errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn file_with(mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn modes_decide_and_the_error_names_the_mend() {
+        for (mode, access, allowed) in [
+            (0o600, Access::OwnerOnly, true),
+            (0o400, Access::OwnerOnly, true),
+            (0o640, Access::OwnerOnly, false),
+            (0o604, Access::OwnerOnly, false),
+            (0o644, Access::OthersRead, true),
+            (0o664, Access::OthersRead, false),
+            (0o646, Access::OthersRead, false),
+            (0o440, Access::Credential, true),
+            (0o444, Access::Credential, false),
+            (0o460, Access::Credential, false),
+        ] {
+            let (_folder, path) = file_with(mode);
+            match open(&path, access) {
+                Ok(_) => assert!(allowed, "{mode:o} {access:?}"),
+                Err(error) => {
+                    assert!(!allowed, "{mode:o} {access:?}");
+                    let text = error.to_string();
+                    assert!(text.contains("chmod") && text.contains(path.to_str().unwrap()), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn links_pipes_and_folders_are_refused() {
+        let (folder, path) = file_with(0o600);
+        let link = folder.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(open(&link, Access::OwnerOnly).unwrap_err().to_string().contains("symbolic link"));
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(open(&fifo, Access::OwnerOnly).unwrap_err().to_string().contains("not a regular file"));
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        assert!(open(&inner, Access::OthersRead).unwrap_err().to_string().contains("not a regular file"));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_refused_unless_sticky() {
+        let (folder, path) = file_with(0o600);
+        for (mode, allowed) in [(0o777, false), (0o770, false), (0o1777, true), (0o755, true)] {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(open(&path, Access::OwnerOnly).is_ok(), allowed, "{mode:o}");
+        }
+    }
+}

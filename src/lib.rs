@@ -1,0 +1,9 @@
+//! The parts of `mentiko-exec` and `mentiko`.
+//!
+//! An arrow goes only downward: `launch` (and `admin`) → `audit` → `vault` → `policy` →
+//! `instance` → `memory`. The trusted base is all of these but `admin`.
+
+pub mod instance;
+
+pub mod memory;
+pub mod policy;

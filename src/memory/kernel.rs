@@ -1,0 +1,141 @@
+//! Kernel calls that have no safe wrapper, each made safe here.
+
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+/// Takes over an inherited descriptor that was named on the command line.
+///
+/// Refuses 0 to 2, which stay the agent's, and numbers that are not open.
+pub fn adopt(fd: RawFd) -> Result<OwnedFd, Errno> {
+    if fd < 3 || !is_open(fd) {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: the number was given by the caller of the program for this one purpose, is open,
+    // and the program itself opened nothing under it: arguments are read before any file.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets FD_CLOEXEC on every descriptor from 3 up but those in `keep`, and clears it on those.
+///
+/// EBADF when one of `keep` is not open.
+pub fn mark_close_on_exec(keep: &[RawFd]) -> Result<(), Errno> {
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|&fd| fd >= 3).collect();
+    keep.sort_unstable();
+    keep.dedup();
+    if !keep.iter().all(|&fd| is_open(fd)) {
+        return Err(Errno::EBADF);
+    }
+    let mut first = 3;
+    for &fd in &keep {
+        if fd > first {
+            mark_range(first, fd - 1)?;
+        }
+        set_flags(fd, FdFlag::empty())?;
+        first = fd + 1;
+    }
+    mark_range(first, RawFd::MAX)
+}
+
+fn mark_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    // SAFETY: close_range(2) with this flag changes flags of descriptors and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    match Errno::result(result) {
+        Ok(_) => Ok(()),
+        // Kernels before 5.11.
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => mark_listed(first, last),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The same by the list in /proc, where close_range(2) can't do it.
+fn mark_listed(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    let list = std::fs::read_dir("/proc/self/fd").map_err(|_| Errno::ENOSYS)?;
+    for entry in list.flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        match number {
+            Some(fd) if (first..=last).contains(&fd) => set_flags(fd, FdFlag::FD_CLOEXEC)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the number is that of an open descriptor.
+pub fn is_open(fd: RawFd) -> bool {
+    fd >= 0 && with_borrowed(fd, |fd| fcntl(fd, FcntlArg::F_GETFD)).is_ok()
+}
+
+fn set_flags(fd: RawFd, flags: FdFlag) -> Result<(), Errno> {
+    with_borrowed(fd, |fd| fcntl(fd, FcntlArg::F_SETFD(flags))).map(|_| ())
+}
+
+fn with_borrowed<T>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    // SAFETY: borrowed for one fcntl(2), which answers EBADF where the number is not open.
+    // The number is never -1: callers pass 0 and up.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    call(borrowed.as_fd())
+}
+
+/// Overwrites bytes with zeros in a way that is not optimized away.
+pub fn wipe(bytes: &mut [u8]) {
+    // SAFETY: the range is exactly the slice.
+    unsafe { memsec::memzero(bytes.as_mut_ptr(), bytes.len()) };
+}
+
+/// Compares in a time that depends on the lengths only.
+pub fn equal(left: &[u8], right: &[u8]) -> bool {
+    // SAFETY: both pointers are valid for the one length that both slices have.
+    left.len() == right.len() && unsafe { memsec::memeq(left.as_ptr(), right.as_ptr(), left.len()) }
+}
+
+static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Notes what SIGPIPE was before Rust's runtime ignores it, so that the agent can get it back.
+#[used]
+// SAFETY: the section holds pointers to functions that the C runtime calls once, before main.
+#[unsafe(link_section = ".init_array")]
+static NOTE_SIGPIPE: extern "C" fn() = note_sigpipe;
+
+extern "C" fn note_sigpipe() {
+    // SAFETY: all zeros is a valid sigaction, and it is overwritten before it is read.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null pointer for the new action leaves the disposition as it is.
+    let answer = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
+    SIGPIPE_WAS_IGNORED.store(answer == 0 && action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+}
+
+/// Gives SIGPIPE back the disposition that this process was started with.
+pub fn restore_sigpipe() -> Result<(), Errno> {
+    let handler = match SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) {
+        true => SigHandler::SigIgn,
+        false => SigHandler::SigDfl,
+    };
+    // SAFETY: neither disposition runs code of ours.
+    unsafe { signal(Signal::SIGPIPE, handler) }.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_compares_content_and_length() {
+        assert!(equal(b"abc", b"abc"));
+        assert!(!equal(b"abc", b"abd"));
+        assert!(!equal(b"abc", b"ab"));
+        assert!(equal(b"", b""));
+    }
+
+    #[test]
+    fn a_number_that_is_not_open_is_refused() {
+        assert_eq!(adopt(2).err(), Some(Errno::EBADF));
+        assert_eq!(adopt(-1).err(), Some(Errno::EBADF));
+        assert_eq!(adopt(99_999).err(), Some(Errno::EBADF));
+        assert_eq!(mark_close_on_exec(&[99_999]).err(), Some(Errno::EBADF));
+    }
+}

@@ -1,0 +1,38 @@
+//! Memory that holds keys and values, and the protection of this process.
+//!
+//! This is the one place with unsafe code. Everything above it works on slices that an
+//! [`Arena`] hands out, and never sees a pointer.
+#![allow(unsafe_code)]
+
+mod arena;
+mod kernel;
+mod protect;
+mod stack;
+mod wiper;
+
+pub use arena::{Arena, Protection};
+pub use kernel::{adopt, equal, is_open, mark_close_on_exec, restore_sigpipe, wipe};
+pub use protect::{CoreFiles, protect_self, restore_core_limit};
+pub use stack::with_wiped_stack;
+pub use wiper::wipe_after_exec;
+
+/// What can go wrong before any secret is read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel lends no more locked memory.
+    #[error("can't lock {size} bytes of memory: {errno}; raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= in a unit)")]
+    Lock {
+        /// How much was asked for.
+        size: usize,
+        /// What the kernel answered.
+        errno: nix::errno::Errno,
+    },
+    /// A protection of the process could not be had.
+    #[error("can't {what}: {errno}")]
+    Protect {
+        /// Which protection.
+        what: &'static str,
+        /// What the kernel answered.
+        errno: nix::errno::Errno,
+    },
+}

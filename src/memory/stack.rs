@@ -1,0 +1,65 @@
+//! Wiping what cryptographic code leaves on the stack.
+
+use std::mem::MaybeUninit;
+
+/// How deep below the caller the stack is wiped: 64 KiB, several times what a call of AES-GCM,
+/// HKDF or Argon2id uses.
+const DEPTH: usize = 64 * 1024;
+
+/// Runs `work`, then overwrites the part of the stack on which it ran.
+///
+/// Key schedules and hash states wipe themselves when they are dropped, but moves of them leave
+/// copies behind. What `work` returns must hold no secret itself, only references to an arena.
+pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
+    let result = run(work);
+    overwrite();
+    result
+}
+
+#[inline(never)]
+fn run<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn overwrite() {
+    let mut area = MaybeUninit::<[u8; DEPTH]>::uninit();
+    // SAFETY: the pointer is valid for DEPTH bytes of this frame.
+    unsafe { memsec::memzero(area.as_mut_ptr().cast(), DEPTH) };
+    std::hint::black_box(&mut area);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Finds out whether a marker stands in the stack below this frame.
+    #[inline(never)]
+    fn marker_is_left() -> bool {
+        let area = MaybeUninit::<[u8; 16 * 1024]>::uninit();
+        let pointer = std::hint::black_box(area.as_ptr().cast::<u8>());
+        (0..16 * 1024 - 16).any(|offset| {
+            (0..16).all(|byte| {
+                // SAFETY: within the frame's own array; a volatile read of whatever stands there.
+                let value = unsafe { pointer.add(offset + byte).read_volatile() };
+                value == 0xB7
+            })
+        })
+    }
+
+    #[inline(never)]
+    fn leave_marker() {
+        let mut local = [0u8; 512];
+        // Volatile and through black_box, so that it does reach the stack.
+        std::hint::black_box(&mut local).fill(0xB7);
+        std::hint::black_box(&local);
+    }
+
+    #[test]
+    fn what_stood_on_the_stack_is_gone() {
+        leave_marker();
+        assert!(marker_is_left(), "the search must find what was not wiped");
+        with_wiped_stack(leave_marker);
+        assert!(!marker_is_left());
+    }
+}

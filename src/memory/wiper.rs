@@ -1,0 +1,81 @@
+//! Wiping pages that execve(2) releases without zeroing them.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork, pipe2, read, setsid};
+
+use super::{Arena, Error, Protection};
+
+/// Held until execve(2) closes it: its end is what the helper waits for.
+#[derive(Debug)]
+#[must_use = "dropping it wipes the arena at once"]
+pub struct WipesAfterExec {
+    _alive: Option<OwnedFd>,
+}
+
+/// Sees to it that the arena's pages are wiped once this process has become the agent, or ended.
+///
+/// The kernel zeroes secretmem when it is released, so nothing is needed there. Pages that are
+/// only locked are wiped by a helper that shares them: a grandchild, so that the agent has no
+/// child that it doesn't know, which ends within the moment that follows the exec.
+pub fn wipe_after_exec(arena: &Arena) -> Result<WipesAfterExec, Error> {
+    match arena.protection() {
+        Protection::Secretmem => Ok(WipesAfterExec { _alive: None }),
+        Protection::Mlock => {
+            let failed = |errno| Error::Protect { what: "start the helper that wipes memory after exec", errno };
+            start_helper(arena).map(|fd| WipesAfterExec { _alive: Some(fd) }).map_err(failed)
+        }
+    }
+}
+
+fn start_helper(arena: &Arena) -> Result<OwnedFd, Errno> {
+    let (ended, alive) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the process has one thread, so the child may run any code.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            // ECHILD where the caller ignores SIGCHLD: then the kernel reaped it.
+            let _ = waitpid(child, None);
+            Ok(alive)
+        }
+        ForkResult::Child => {
+            // SAFETY: as above.
+            if let Ok(ForkResult::Child) = unsafe { fork() } {
+                serve(arena, &ended, alive);
+            }
+            // SAFETY: ends this process at once, without running exit handlers twice.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// Waits for the end of the pipe, wipes.
+fn serve(arena: &Arena, ended: &OwnedFd, alive: OwnedFd) {
+    // Else this process would wait for itself.
+    drop(alive);
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
+    let _ = setsid();
+    arena.lock_shared();
+    close_all_but(ended.as_raw_fd());
+    loop {
+        match read(ended.as_fd(), &mut [0]) {
+            Err(Errno::EINTR) => {}
+            _ => break,
+        }
+    }
+    arena.overwrite_shared();
+}
+
+/// Lets go of the caller's terminal and pipes, whose readers wait for the agent, not for us.
+fn close_all_but(keep: i32) {
+    for (first, last) in [(0, keep - 1), (keep + 1, i32::MAX)] {
+        if first <= last {
+            // SAFETY: closes descriptors that this process never uses again.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Recognizing a credential that was pasted where only a name belongs.
+
+/// How issuers begin their keys, and how many characters of a key follow at the least.
+const ISSUED: &[(&str, usize)] = &[
+    ("sk-", 20),
+    ("sk_live_", 16),
+    ("sk_test_", 16),
+    ("rk_live_", 16),
+    ("pk_live_", 16),
+    ("whsec_", 16),
+    ("ghp_", 30),
+    ("gho_", 30),
+    ("ghu_", 30),
+    ("ghs_", 30),
+    ("github_pat_", 30),
+    ("glpat-", 16),
+    ("xoxb-", 16),
+    ("xoxp-", 16),
+    ("xoxa-", 16),
+    ("xapp-", 16),
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("AIza", 30),
+    ("ya29.", 20),
+    ("hf_", 20),
+    ("gsk_", 20),
+    ("xai-", 20),
+    ("r8_", 20),
+    ("pplx-", 20),
+    ("npm_", 30),
+    ("pypi-", 30),
+    ("dop_v1_", 30),
+    ("SG.", 30),
+    ("lin_api_", 20),
+    ("eyJhbGciOi", 20),
+    ("AGE-SECRET-KEY-1", 40),
+];
+
+/// Whether some word of the text has the shape of an issued credential.
+pub fn looks_like_credential(text: &str) -> bool {
+    text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----")
+        || text.contains("hooks.slack.com/services/T")
+        || ISSUED.iter().any(|(prefix, length)| contains_issued(text, prefix, *length))
+}
+
+fn contains_issued(text: &str, prefix: &str, length: usize) -> bool {
+    text.match_indices(prefix).any(|(at, _)| {
+        let starts_word = text.get(..at).is_none_or(|before| !before.ends_with(is_key_character));
+        let rest = text.get(at + prefix.len()..).unwrap_or_default();
+        let body: Vec<char> = rest.chars().take_while(|&c| is_key_character(c)).collect();
+        // Words joined by dashes ("sk-learn-pipeline-of-mine") have no digit.
+        let digit = body.iter().any(char::is_ascii_digit);
+        starts_word && body.len() >= length && (digit || prefix.starts_with("AGE"))
+    })
+}
+
+fn is_key_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issued_shapes_are_found_inside_text() {
+        for text in [
+            "sk-proj-4f9aK2mQx81LzP0aYtR7",
+            "use sk-ant-api03-4f9aK2mQx81LzP0aYtR7 here",
+            "key=AKIAIOSFODNN7EXAMPLE",
+            "https://hooks.slack.com/services/T0/B0/x",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nabc",
+        ] {
+            assert!(looks_like_credential(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn ordinary_words_are_left_alone() {
+        for text in [
+            "OPENAI_API_KEY",
+            "slack/marketing",
+            "sk-learn-pipeline-of-the-marketing-team",
+            "Summarize the risk-adjusted returns of 2024 and write a report",
+            "task-1234567890-abcdefghijklmnop",
+            "sk-1",
+            "",
+        ] {
+            assert!(!looks_like_credential(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The decision for one launch: which secrets, or why none.
+
+use std::fmt;
+
+use super::{AgentName, ChainName, Definition, Request, Scope, SecretName, VariableName};
+
+/// What the vault says of a secret, once it has been authenticated.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The chains that may use it.
+    pub scope: Scope,
+    /// The version that this run would get; `None` where all are revoked.
+    pub version: Option<u32>,
+}
+
+/// Leave to open one version of one secret for one variable of one launch.
+///
+/// Only [`decide`] makes one. It has no Clone: it is used up by opening.
+#[derive(Debug)]
+pub struct Grant {
+    variable: VariableName,
+    secret: SecretName,
+    version: u32,
+}
+
+impl Grant {
+    /// The variable that is to hold it.
+    pub fn variable(&self) -> &VariableName {
+        &self.variable
+    }
+
+    /// The secret.
+    pub fn secret(&self) -> &SecretName {
+        &self.secret
+    }
+
+    /// The version.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// The refusal of one secret, or of the launch as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The secret; `None` where it did not come to that.
+    pub secret: Option<SecretName>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a secret is refused; its text is the `reason` of the access record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No definition of that name.
+    UnknownChain,
+    /// The definition does not list the agent.
+    UnknownAgent,
+    /// The agent names it, the chain's list does not.
+    NotInChain,
+    /// It was asked for, and the agent's entry does not name it.
+    NotInAgent,
+    /// Its scope does not include the chain.
+    OutOfScope,
+    /// There is no such secret.
+    Missing,
+    /// All its versions are revoked.
+    NoVersion,
+    /// The launch failed before it came to a decision: configuration, key, command.
+    Failed(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownChain => "unknown chain",
+            Self::UnknownAgent => "agent not in chain",
+            Self::NotInChain => "secret not in chain",
+            Self::NotInAgent => "secret not granted to agent",
+            Self::OutOfScope => "chain out of scope",
+            Self::Missing => "secret not in vault",
+            Self::NoVersion => "no usable version",
+            Self::Failed(text) => text,
+        })
+    }
+}
+
+/// All granted, or at least one denied. The discriminants differ in every bit, so that no single
+/// fault of memory turns the one into the other.
+#[derive(Debug)]
+#[repr(u32)]
+pub enum Decision {
+    /// The launch may open these.
+    Granted(Vec<Grant>) = 0x5c8a_7b31,
+    /// The launch is refused as a whole; one for each refused secret, at least one.
+    Denied(Vec<Denial>) = 0xa375_84ce,
+}
+
+/// Decides a launch. `kept` are secrets that the caller asked to pass on by `--keep` although the
+/// agent may not have them; `facts` looks a secret up in the authenticated vault.
+///
+/// Granted if and only if the definition lists the agent, the chain's list holds each secret that
+/// the agent names, each is in the vault, in scope, and has a usable version.
+pub fn decide(
+    definition: &Definition,
+    agent: &AgentName,
+    kept: &[SecretName],
+    facts: impl Fn(&SecretName) -> Option<Facts>,
+) -> Decision {
+    let Some(requests) = definition.requests(agent) else {
+        return Decision::Denied(vec![Denial { secret: None, reason: Reason::UnknownAgent }]);
+    };
+    let mut grants = Vec::new();
+    let mut denials = Vec::new();
+    for Request { variable, secret } in requests {
+        match judge(definition, secret, &facts) {
+            Ok(version) => grants.push(Grant { variable: variable.clone(), secret: secret.clone(), version }),
+            Err(reason) => denials.push(Denial { secret: Some(secret.clone()), reason }),
+        }
+    }
+    for secret in kept.iter().filter(|&kept| requests.iter().all(|request| request.secret != *kept)) {
+        let reason = match definition.secrets().contains(secret) {
+            true => Reason::NotInAgent,
+            false => Reason::NotInChain,
+        };
+        denials.push(Denial { secret: Some(secret.clone()), reason });
+    }
+    match denials.is_empty() {
+        true => Decision::Granted(grants),
+        false => Decision::Denied(denials),
+    }
+}
+
+fn judge(
+    definition: &Definition,
+    secret: &SecretName,
+    facts: impl Fn(&SecretName) -> Option<Facts>,
+) -> Result<u32, Reason> {
+    if !definition.secrets().contains(secret) {
+        return Err(Reason::NotInChain);
+    }
+    let facts = facts(secret).ok_or(Reason::Missing)?;
+    if !facts.scope.includes(definition.chain()) {
+        return Err(Reason::OutOfScope);
+    }
+    facts.version.ok_or(Reason::NoVersion)
+}
+
+/// The one line for people about a refusal, with the mend in it.
+pub(super) fn explain(denial: &Denial, chain: &ChainName, agent: &AgentName, path: &str, agents: &str) -> String {
+    let Some(secret) = &denial.secret else {
+        return match denial.reason {
+            Reason::UnknownAgent => format!("chain '{chain}' has no agent '{agent}' ({path}); agents: {agents}"),
+            _ => format!("chain '{chain}', agent '{agent}': {}", denial.reason),
+        };
+    };
+    match &denial.reason {
+        Reason::NotInChain => format!("secret '{secret}' is not in the list of chain '{chain}' ({path}: secrets)"),
+        Reason::NotInAgent => {
+            format!("secret '{secret}' is not granted to agent '{agent}' of chain '{chain}' ({path})")
+        }
+        Reason::OutOfScope => {
+            format!(
+                "secret '{secret}' is out of scope for chain '{chain}'; widen it with 'mentiko secret scope {secret} ...'"
+            )
+        }
+        Reason::Missing => {
+            format!("secret '{secret}' is not in the vault; store it with 'mentiko secret set {secret}'")
+        }
+        Reason::NoVersion => {
+            format!("secret '{secret}' has no usable version; store one with 'mentiko secret set {secret}'")
+        }
+        other => format!("secret '{secret}': {other}"),
+    }
+}
+
+impl Definition {
+    /// One line about the refusals of a launch: the first, and how many more there are.
+    pub fn explain(&self, agent: &AgentName, denials: &[Denial]) -> String {
+        let agents = match self.agents() {
+            Some(agents) => agents.keys().map(AgentName::as_str).collect::<Vec<_>>().join(", "),
+            None => "any".into(),
+        };
+        let path = self.path().display().to_string();
+        let first = denials.first().map(|denial| explain(denial, self.chain(), agent, &path, &agents));
+        match (first, denials.len()) {
+            (None, _) => "denied".into(),
+            (Some(first), 1) => first,
+            (Some(first), count) => format!("{first} (and {} more)", count - 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const TEXT: &str = r#"{"secrets": ["A", "B", "GONE", "NARROW", "REVOKED"],
+        "agents": {"ok": ["A"], "two": {"env": {"X": "A", "Y": "B"}}, "stray": ["A", "STRAY"], "gone": ["GONE"],
+                   "narrow": ["NARROW"], "revoked": ["REVOKED"], "many": ["A", "GONE", "NARROW"], "none": []}}"#;
+
+    fn decide_for(agent: &str, kept: &[&str]) -> Result<Vec<(String, String, u32)>, Vec<(Option<String>, Reason)>> {
+        let definition = Definition::parse(Path::new("c.json"), &"c".parse().unwrap(), TEXT.as_bytes()).unwrap();
+        let kept: Vec<SecretName> = kept.iter().map(|name| name.parse().unwrap()).collect();
+        let facts = |name: &SecretName| match name.as_str() {
+            "A" | "STRAY" => Some(Facts { scope: Scope::All, version: Some(3) }),
+            "B" => Some(Facts { scope: "b,c".parse().unwrap(), version: Some(1) }),
+            "NARROW" => Some(Facts { scope: "other".parse().unwrap(), version: Some(1) }),
+            "REVOKED" => Some(Facts { scope: Scope::All, version: None }),
+            _ => None,
+        };
+        match decide(&definition, &agent.parse().unwrap(), &kept, facts) {
+            Decision::Granted(grants) => Ok(grants
+                .iter()
+                .map(|grant| (grant.variable.to_string(), grant.secret.to_string(), grant.version))
+                .collect()),
+            Decision::Denied(denials) => {
+                Err(denials.into_iter().map(|d| (d.secret.map(|name| name.to_string()), d.reason)).collect())
+            }
+        }
+    }
+
+    #[test]
+    fn granted_is_exactly_what_the_agent_names() {
+        assert_eq!(decide_for("ok", &[]).unwrap(), [("A".into(), "A".into(), 3)]);
+        assert_eq!(decide_for("two", &[]).unwrap(), [("X".into(), "A".into(), 3), ("Y".into(), "B".into(), 1)]);
+        assert_eq!(decide_for("none", &[]).unwrap(), []);
+    }
+
+    #[test]
+    fn each_condition_alone_denies() {
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(decide_for("absent", &[]).unwrap_err(), [(None, Reason::UnknownAgent)]);
+        assert_eq!(decide_for("stray", &[]).unwrap_err(), [(some("STRAY"), Reason::NotInChain)]);
+        assert_eq!(decide_for("gone", &[]).unwrap_err(), [(some("GONE"), Reason::Missing)]);
+        assert_eq!(decide_for("narrow", &[]).unwrap_err(), [(some("NARROW"), Reason::OutOfScope)]);
+        assert_eq!(decide_for("revoked", &[]).unwrap_err(), [(some("REVOKED"), Reason::NoVersion)]);
+        assert_eq!(
+            decide_for("many", &[]).unwrap_err(),
+            [(some("GONE"), Reason::Missing), (some("NARROW"), Reason::OutOfScope)]
+        );
+    }
+
+    #[test]
+    fn keeping_a_secret_that_is_not_the_agents_is_denied() {
+        assert!(decide_for("ok", &["A"]).is_ok());
+        assert_eq!(decide_for("ok", &["B"]).unwrap_err(), [(Some("B".into()), Reason::NotInAgent)]);
+        assert_eq!(decide_for("ok", &["STRAY"]).unwrap_err(), [(Some("STRAY".into()), Reason::NotInChain)]);
+    }
+}
