@@ -7,3 +7,4 @@ pub mod instance;
 
 pub mod memory;
 pub mod policy;
+pub mod vault;

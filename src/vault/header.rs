@@ -1,0 +1,141 @@
+//! The header: fixed size, parsed field by field, believed once its MAC has been checked.
+
+use std::path::Path;
+
+use super::bytes::{Malformed, Reader};
+use super::crypto;
+use super::keys::RootKey;
+use super::slots::{SLOT, SLOTS, Slot};
+use super::{Error, crypto::TAG};
+
+const MAGIC: &[u8; 8] = b"MENTIKO1";
+const FORMAT: u32 = 1;
+/// Bytes before the slots.
+const FIXED: usize = 8 + 4 + 4 + 16 + 8 + 32 + 4 + 4;
+/// Bytes of the whole header, with its MAC.
+pub(super) const HEADER: usize = FIXED + SLOTS * SLOT + 32;
+/// Bytes of an entry of the table.
+pub(super) const ENTRY: usize = 12;
+/// The smallest bucket: nonce, count of records, tag.
+pub(super) const MIN_BUCKET: u32 = 12 + 4 + TAG as u32;
+/// The largest number of buckets: 2^20, for a million secrets and more.
+pub const MAX_BUCKETS: u32 = 1 << 20;
+
+/// What a vault is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub(super) vault_id: [u8; 16],
+    pub(super) generation: u64,
+    pub(super) write_salt: [u8; 32],
+    pub(super) bucket_count: u32,
+    pub(super) slots: [Slot; SLOTS],
+}
+
+/// The same, read from a file and not yet authenticated. It can only be shown a root key.
+#[derive(Debug)]
+pub(super) struct Unauthenticated {
+    header: Header,
+    signed: Vec<u8>,
+    mac: [u8; 32],
+}
+
+impl Unauthenticated {
+    /// Takes the fields apart; `size` is the file's, against which counts are checked.
+    pub(super) fn parse(path: &Path, bytes: &[u8], size: u64) -> Result<Self, Error> {
+        let damaged = |what: &str| Error::Damaged { path: path.to_owned(), what: what.into() };
+        let header = bytes.first_chunk::<HEADER>().ok_or_else(|| damaged("it is too short for a header"))?;
+        let mut reader = Reader::new(header);
+        let parsed = Self::fields(&mut reader).map_err(|Malformed| damaged("a field of the header"))?;
+        let Some((header, mac)) = parsed else {
+            return Err(damaged("it does not begin with MENTIKO1, format 1"));
+        };
+        let table = u64::from(header.bucket_count) * ENTRY as u64;
+        if !header.bucket_count.is_power_of_two() || header.bucket_count > MAX_BUCKETS || HEADER as u64 + table > size {
+            return Err(damaged("the bucket count of the header"));
+        }
+        let signed = bytes.get(..HEADER - 32).unwrap_or_default().to_vec();
+        Ok(Self { header, signed, mac })
+    }
+
+    fn fields(reader: &mut Reader<'_>) -> Result<Option<(Header, [u8; 32])>, Malformed> {
+        if reader.array::<8>()? != *MAGIC || reader.u32()? != FORMAT || reader.u32()? != 0 {
+            return Ok(None);
+        }
+        let vault_id = reader.array()?;
+        let generation = reader.u64()?;
+        let write_salt = reader.array()?;
+        let bucket_count = reader.u32()?;
+        let slot_count = reader.u32()?;
+        let mut slots = [const { Slot::none() }; SLOTS];
+        for slot in &mut slots {
+            *slot = Slot::read(reader)?;
+        }
+        if slots.iter().filter(|slot| !slot.is_none()).count() != slot_count as usize {
+            return Err(Malformed);
+        }
+        let header = Header { vault_id, generation, write_salt, bucket_count, slots };
+        Ok(Some((header, reader.array()?)))
+    }
+
+    /// The slots, for the attempt to open one.
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.header.slots
+    }
+
+    /// The vault's identifier, for the attempt to open a slot.
+    pub(super) fn vault_id(&self) -> &[u8; 16] {
+        &self.header.vault_id
+    }
+
+    /// Checks the MAC, which also commits to the root key.
+    pub(super) fn authenticate(self, path: &Path, root: &RootKey<'_>) -> Result<Header, Error> {
+        match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
+            true => Ok(self.header),
+            false => Err(Error::Damaged { path: path.to_owned(), what: "the MAC of the header".into() }),
+        }
+    }
+}
+
+impl Header {
+    /// The header's bytes, with its MAC.
+    pub(super) fn encode(&self, root: &RootKey<'_>) -> Vec<u8> {
+        let slot_count = self.slots.iter().filter(|slot| !slot.is_none()).count() as u32;
+        let mut out = Vec::with_capacity(HEADER);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&self.vault_id);
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&self.write_salt);
+        out.extend_from_slice(&self.bucket_count.to_le_bytes());
+        out.extend_from_slice(&slot_count.to_le_bytes());
+        for slot in &self.slots {
+            slot.write(&mut out);
+        }
+        let mac = crypto::hmac(&root.header(), &[&out]);
+        out.extend_from_slice(&mac);
+        out
+    }
+
+    /// What a bucket is bound to.
+    pub(super) fn bucket_aad(&self, index: u32) -> [u8; 32] {
+        let mut aad = [0; 32];
+        let fields = [
+            &self.vault_id[..],
+            &self.generation.to_le_bytes(),
+            &self.bucket_count.to_le_bytes(),
+            &index.to_le_bytes(),
+        ];
+        for (place, byte) in aad.iter_mut().zip(fields.into_iter().flatten()) {
+            *place = *byte;
+        }
+        aad
+    }
+
+    /// The bucket of a name: the first bits of the HMAC of the name under the index key.
+    pub(super) fn bucket_of(&self, index_key: &[u8; 32], name: &str) -> u32 {
+        let [a, b, c, d, ..] = crypto::hmac(index_key, &[name.as_bytes()]);
+        let bits = self.bucket_count.trailing_zeros();
+        u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits).unwrap_or(0)
+    }
+}

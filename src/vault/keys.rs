@@ -1,0 +1,94 @@
+//! The keys that come from the root key. Each label stands for one use.
+
+use super::crypto::{self, Key};
+use crate::policy::SecretName;
+
+/// The vault's 32 random bytes, in the arena: everything in it opens under keys derived from them.
+#[derive(Clone, Copy)]
+pub struct RootKey<'a>(pub(super) &'a [u8; 32]);
+
+impl std::fmt::Debug for RootKey<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[root key]")
+    }
+}
+
+/// The key of the access log's MACs.
+pub struct AuditKey(Key);
+
+impl AuditKey {
+    /// HMAC-SHA256 of a line's bytes before its `mac` field.
+    pub fn mac(&self, line: &[u8]) -> [u8; 32] {
+        crypto::hmac(&self.0, &[line])
+    }
+
+    /// Whether `mac` is that of the line, in constant time.
+    pub fn is_mac(&self, line: &[u8], mac: &[u8]) -> bool {
+        crypto::hmac_is(&self.0, &[line], mac)
+    }
+}
+
+impl std::fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[audit key]")
+    }
+}
+
+impl RootKey<'_> {
+    pub(super) fn header(&self) -> Key {
+        self.derive(&[b"mentiko/1 header"])
+    }
+
+    pub(super) fn index(&self) -> Key {
+        self.derive(&[b"mentiko/1 index"])
+    }
+
+    /// The key of the access log.
+    pub fn audit(&self) -> AuditKey {
+        AuditKey(self.derive(&[b"mentiko/1 audit"]))
+    }
+
+    /// Seals one bucket of one generation: never used twice, for the write salt is fresh.
+    pub(super) fn bucket(&self, write_salt: &[u8; 32], generation: u64, index: u32) -> Key {
+        self.derive(&[b"mentiko/1 bucket", write_salt, &generation.to_le_bytes(), &index.to_le_bytes()])
+    }
+
+    /// Seals one version of one value: never used twice, for its salt is fresh.
+    pub(super) fn value(&self, context: &ValueContext<'_>, salt: &[u8; 32]) -> Key {
+        let [label, rest @ ..] = context.parts();
+        let [a, b, c, d] = rest;
+        self.derive(&[label, a, b, c, d, salt])
+    }
+
+    fn derive(&self, info: &[&[u8]]) -> Key {
+        crypto::hkdf(self.0, &[], info)
+    }
+}
+
+/// What a sealed value is bound to: it opens as this version of this secret of this vault only.
+#[derive(Debug)]
+pub(super) struct ValueContext<'a> {
+    vault_id: &'a [u8; 16],
+    name: &'a SecretName,
+    name_length: [u8; 2],
+    version: [u8; 4],
+}
+
+impl<'a> ValueContext<'a> {
+    pub(super) fn new(vault_id: &'a [u8; 16], name: &'a SecretName, version: u32) -> Self {
+        // A name has at most 128 bytes.
+        let length = u16::try_from(name.as_str().len()).unwrap_or(u16::MAX);
+        Self { vault_id, name, name_length: length.to_le_bytes(), version: version.to_le_bytes() }
+    }
+
+    fn parts(&self) -> [&[u8]; 5] {
+        [b"mentiko/1 value", self.vault_id, &self.name_length, self.name.as_str().as_bytes(), &self.version]
+    }
+
+    /// The same bytes and the salt, as associated data.
+    pub(super) fn aad(&self, salt: &[u8; 32]) -> Vec<u8> {
+        let mut aad = self.parts().concat();
+        aad.extend_from_slice(salt);
+        aad
+    }
+}

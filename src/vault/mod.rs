@@ -1,0 +1,60 @@
+//! The sealed vault, format 1: `docs/vault-format.md` states it to the byte.
+//!
+//! Nothing is parsed before its MAC or tag has been checked, but the fixed-size fields of the
+//! header. A sealed value becomes a [`Secret`] only through a grant.
+
+mod bytes;
+mod crypto;
+mod header;
+mod keys;
+mod read;
+mod record;
+mod rotation;
+mod secret;
+mod slots;
+mod write;
+
+use std::path::PathBuf;
+
+pub use crypto::{hmac, hmac_is, sha256};
+pub use header::MAX_BUCKETS;
+pub use keys::{AuditKey, RootKey};
+pub use read::{Contents, Vault};
+pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};
+pub use rotation::Rotation;
+pub use secret::Secret;
+pub use slots::PassphraseCost;
+pub use write::{WriteLock, create};
+
+/// What can be wrong with a vault.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be opened as it must be, or the arena is full.
+    #[error(transparent)]
+    Instance(#[from] crate::instance::Error),
+    /// Locked memory can't be had.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::Error),
+    /// The file is not a vault of this format, or some byte of it changed.
+    #[error("{path}: the vault is damaged: {what}; restore it from a backup")]
+    Damaged {
+        /// The vault.
+        path: PathBuf,
+        /// Where the damage is.
+        what: String,
+    },
+    /// No slot opens under this key.
+    #[error(
+        "{path}: the instance key opens no key slot of the vault: it is another instance's key, or the slot is damaged"
+    )]
+    WrongKey {
+        /// The vault.
+        path: PathBuf,
+    },
+    /// What is to be sealed is larger than the format allows.
+    #[error("it is larger than the vault's format allows")]
+    TooLarge,
+    /// The vault holds as much as it can.
+    #[error("the vault holds 1000000 secrets, its largest number")]
+    Full,
+}

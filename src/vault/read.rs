@@ -1,0 +1,225 @@
+//! Reading a vault: one look at the header, then only the buckets that are asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::bytes::{Malformed, Reader};
+use super::crypto::{self, NONCE, TAG};
+use super::header::{ENTRY, HEADER, Header, MIN_BUCKET, Unauthenticated};
+use super::{AuditKey, Error, Record, RootKey};
+use crate::instance::{self, Access, Instance, InstanceKey, open_trusted};
+use crate::memory::{Arena, equal};
+use crate::policy::SecretName;
+
+/// How much is read at once at first: the header, and the whole table of up to 260 buckets.
+const FIRST_READ: usize = 4096;
+
+/// A vault whose header has been authenticated. It stays the generation that was opened, whatever
+/// is written meanwhile: writers replace the file.
+#[derive(Debug)]
+pub struct Vault<'a> {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    header: Header,
+    root: RootKey<'a>,
+    first: Vec<u8>,
+}
+
+/// Every record of a vault, by name.
+pub type Contents = BTreeMap<SecretName, Record>;
+
+impl<'a> Vault<'a> {
+    /// Opens the instance's vault with its key.
+    pub fn open(instance: &Instance, key: InstanceKey<'_>, arena: &'a Arena) -> Result<Self, Error> {
+        let path = instance.vault.clone();
+        let file = open_trusted(&path, Access::OthersRead)?;
+        let cant_read = |error| Error::Instance(instance::Error::file("read", &path, error));
+        let size = file.metadata().map_err(cant_read)?.len();
+        let mut first = vec![0; FIRST_READ];
+        let length = read_up_to(&file, &mut first, 0).map_err(cant_read)?;
+        first.truncate(length);
+        let raw = Unauthenticated::parse(&path, &first, size)?;
+        let root = open_a_slot(&raw, key, instance, arena)?.ok_or_else(|| Error::WrongKey { path: path.clone() })?;
+        let header = raw.authenticate(&path, &root)?;
+        Ok(Self { path, file, size, header, root, first })
+    }
+
+    /// How many times it has been written: 1 for a new one.
+    pub fn generation(&self) -> u64 {
+        self.header.generation
+    }
+
+    /// The key of the access log.
+    pub fn audit_key(&self) -> AuditKey {
+        self.root.audit()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn root(&self) -> RootKey<'a> {
+        self.root
+    }
+
+    pub(super) fn id(&self) -> &[u8; 16] {
+        &self.header.vault_id
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The records of these names, where there are any. Reads each bucket once, however many of
+    /// the names are in it.
+    pub fn lookup(&self, names: &BTreeSet<SecretName>) -> Result<Contents, Error> {
+        let index_key = self.root.index();
+        let mut wanted: BTreeMap<u32, Vec<&SecretName>> = BTreeMap::new();
+        for name in names {
+            wanted.entry(self.header.bucket_of(&index_key, name.as_str())).or_default().push(name);
+        }
+        let mut found = Contents::new();
+        for (index, names) in wanted {
+            for record in self.bucket(index)? {
+                if names.contains(&&record.name) {
+                    found.insert(record.name.clone(), record);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every record. Checks that the buckets fill the file without gap or overlap.
+    pub fn read_all(&self) -> Result<Contents, Error> {
+        let index_key = self.root.index();
+        let mut contents = Contents::new();
+        let mut end = HEADER as u64 + u64::from(self.header.bucket_count) * ENTRY as u64;
+        for index in 0..self.header.bucket_count {
+            let (offset, length) = self.entry(index)?;
+            if offset != end {
+                return Err(self.damaged(format!("the place of bucket {index}")));
+            }
+            end += u64::from(length);
+            for record in self.bucket(index)? {
+                if self.header.bucket_of(&index_key, record.name.as_str()) != index {
+                    return Err(self.damaged(format!("bucket {index} holds another's record")));
+                }
+                contents.insert(record.name.clone(), record);
+            }
+        }
+        match end == self.size {
+            true => Ok(contents),
+            false => Err(self.damaged("there are bytes after the last bucket".into())),
+        }
+    }
+
+    /// The names of secrets of which some version equals one of the texts. For checks that a value
+    /// does not stand where only names belong; the values go no further than this.
+    pub fn names_of_values(&self, texts: &[&str], arena: &Arena) -> Result<BTreeSet<SecretName>, Error> {
+        let mut found = BTreeSet::new();
+        let scratch = arena.alloc(super::MAX_VALUE)?;
+        for record in self.read_all()?.into_values() {
+            for version in &record.versions {
+                let length = version.sealed.value_len();
+                // Most values differ from all texts in length already, and stay sealed.
+                let candidates: Vec<&str> = texts.iter().copied().filter(|text| text.len() == length).collect();
+                let Some(place) = scratch.get_mut(..length).filter(|_| !candidates.is_empty()) else { continue };
+                version
+                    .sealed
+                    .open_into(&self.root, self.id(), &record.name, version.number, place)
+                    .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
+                if candidates.iter().any(|text| equal(text.as_bytes(), place)) {
+                    found.insert(record.name.clone());
+                }
+                crate::memory::wipe(place);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where a bucket is, checked against the file's size.
+    fn entry(&self, index: u32) -> Result<(u64, u32), Error> {
+        let start = HEADER + index as usize * ENTRY;
+        let mut entry = [0; ENTRY];
+        match self.first.get(start..start + ENTRY) {
+            Some(bytes) => entry.copy_from_slice(bytes),
+            None => self.read_exactly(&mut entry, start as u64, index)?,
+        }
+        let mut reader = Reader::new(&entry);
+        let place = || -> Result<_, Malformed> { Ok((reader.u64()?, reader.u32()?)) };
+        let table_end = HEADER as u64 + u64::from(self.header.bucket_count) * ENTRY as u64;
+        let is_within = |&(offset, length): &(u64, u32)| {
+            let end = offset.checked_add(u64::from(length));
+            offset >= table_end && length >= MIN_BUCKET && end.is_some_and(|end| end <= self.size)
+        };
+        let mut place = place;
+        place().ok().filter(is_within).ok_or_else(|| self.damaged(format!("the place of bucket {index}")))
+    }
+
+    /// Reads, authenticates and takes apart one bucket.
+    fn bucket(&self, index: u32) -> Result<Vec<Record>, Error> {
+        let (offset, length) = self.entry(index)?;
+        let mut bytes = Zeroizing::new(vec![0; length as usize]);
+        self.read_exactly(&mut bytes, offset, index)?;
+        let damaged = || self.damaged(format!("bucket {index}"));
+        let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE>().ok_or_else(damaged)?;
+        let (sealed, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(damaged)?;
+        let key = self.root.bucket(&self.header.write_salt, self.header.generation, index);
+        crypto::open(&key, nonce, &self.header.bucket_aad(index), sealed, tag).map_err(|_| damaged())?;
+        records(sealed).map_err(|Malformed| damaged())
+    }
+
+    fn read_exactly(&self, bytes: &mut [u8], offset: u64, index: u32) -> Result<(), Error> {
+        self.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.damaged(format!("it ends within bucket {index}")),
+            _ => Error::Instance(instance::Error::file("read", &self.path, error)),
+        })
+    }
+
+    pub(super) fn damaged(&self, what: String) -> Error {
+        Error::Damaged { path: self.path.clone(), what }
+    }
+}
+
+fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
+    let mut reader = Reader::new(plain);
+    let count = reader.u32()?;
+    let records = (0..count).map(|_| Record::read(&mut reader)).collect::<Result<_, _>>()?;
+    match reader.is_empty() {
+        true => Ok(records),
+        false => Err(Malformed),
+    }
+}
+
+fn open_a_slot<'a>(
+    raw: &Unauthenticated,
+    key: InstanceKey<'_>,
+    instance: &Instance,
+    arena: &'a Arena,
+) -> Result<Option<RootKey<'a>>, Error> {
+    for slot in raw.slots() {
+        if let Some(root) = slot.open(key, instance.id, raw.vault_id(), arena)? {
+            return Ok(Some(root));
+        }
+    }
+    Ok(None)
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut length = 0;
+    loop {
+        let rest = buffer.get_mut(length..).unwrap_or_default();
+        match file.read_at(rest, offset + length as u64) {
+            Ok(0) => return Ok(length),
+            Ok(count) => length += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Key slots: each seals the root key under another key.
+
+use argon2::{Algorithm, Argon2, Params};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::Error;
+use super::bytes::{Malformed, Reader};
+use super::crypto::{self, Key, NONCE, TAG};
+use super::keys::RootKey;
+use crate::instance::{InstanceKey, Uuid, fill};
+use crate::memory::Arena;
+
+/// How many slots a header has.
+pub(super) const SLOTS: usize = 8;
+/// Bytes of a slot.
+pub(super) const SLOT: usize = 4 + 12 + 32 + NONCE + 32 + TAG;
+
+/// What opens a slot. The numbers stand in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    None = 0,
+    InstanceKey = 1,
+    Passphrase = 2,
+}
+
+/// The cost of Argon2id (RFC 9106) for a passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassphraseCost {
+    /// Memory in KiB.
+    pub memory: u32,
+    /// Passes over the memory.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Default for PassphraseCost {
+    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
+    fn default() -> Self {
+        Self { memory: 64 * 1024, passes: 3, lanes: 4 }
+    }
+}
+
+impl PassphraseCost {
+    /// What is tried at all: a forged header must not make the reader use up the machine.
+    fn is_bearable(self) -> bool {
+        self.memory <= 1024 * 1024 && (1..=16).contains(&self.passes) && (1..=16).contains(&self.lanes)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    kind: Kind,
+    cost: PassphraseCost,
+    salt: [u8; 32],
+    nonce: [u8; NONCE],
+    sealed: [u8; 32],
+    tag: [u8; TAG],
+}
+
+impl Slot {
+    pub(super) const fn none() -> Self {
+        let cost = PassphraseCost { memory: 0, passes: 0, lanes: 0 };
+        Self { kind: Kind::None, cost, salt: [0; 32], nonce: [0; NONCE], sealed: [0; 32], tag: [0; TAG] }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.kind == Kind::None
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let kind = match reader.array()? {
+            [0, 0, 0, 0] => Kind::None,
+            [1, 0, 0, 0] => Kind::InstanceKey,
+            [2, 0, 0, 0] => Kind::Passphrase,
+            _ => return Err(Malformed),
+        };
+        Ok(Self {
+            kind,
+            cost: PassphraseCost { memory: reader.u32()?, passes: reader.u32()?, lanes: reader.u32()? },
+            salt: reader.array()?,
+            nonce: reader.array()?,
+            sealed: reader.array()?,
+            tag: reader.array()?,
+        })
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[self.kind as u8, 0, 0, 0]);
+        for parameter in [self.cost.memory, self.cost.passes, self.cost.lanes] {
+            out.extend_from_slice(&parameter.to_le_bytes());
+        }
+        out.extend_from_slice(&self.salt);
+        out.extend_from_slice(&self.nonce);
+        out.extend_from_slice(&self.sealed);
+        out.extend_from_slice(&self.tag);
+    }
+
+    /// Seals the root key in a new slot.
+    pub(super) fn seal(
+        key: InstanceKey<'_>,
+        cost: PassphraseCost,
+        instance: Uuid,
+        vault_id: &[u8; 16],
+        root: &RootKey<'_>,
+    ) -> Result<Self, Error> {
+        let mut slot = Self::none();
+        match key {
+            InstanceKey::Bytes(_) => slot.kind = Kind::InstanceKey,
+            InstanceKey::Passphrase(_) => {
+                slot.kind = Kind::Passphrase;
+                slot.cost = cost;
+            }
+        }
+        fill(&mut slot.salt)?;
+        fill(&mut slot.nonce)?;
+        let kek = slot.kek(key, instance, vault_id).ok_or(Error::TooLarge)?;
+        // In place in memory that wipes itself: it holds the root key until it is sealed.
+        let mut buffer = Zeroizing::new(*root.0);
+        slot.tag = crypto::seal(&kek, &slot.nonce, &slot.aad(vault_id), buffer.as_mut())?;
+        slot.sealed = *buffer;
+        Ok(slot)
+    }
+
+    /// The root key, in the arena; `None` where this slot is for another key.
+    pub(super) fn open<'a>(
+        &self,
+        key: InstanceKey<'_>,
+        instance: Uuid,
+        vault_id: &[u8; 16],
+        arena: &'a Arena,
+    ) -> Result<Option<RootKey<'a>>, Error> {
+        let Some(kek) = self.kek(key, instance, vault_id) else { return Ok(None) };
+        let root = arena.key()?;
+        *root = self.sealed;
+        match crypto::open(&kek, &self.nonce, &self.aad(vault_id), root, &self.tag) {
+            Ok(()) => Ok(Some(RootKey(root))),
+            Err(crypto::Forged) => Ok(None),
+        }
+    }
+
+    /// The key that this slot is sealed under; `None` where the kind of key does not fit.
+    fn kek(&self, key: InstanceKey<'_>, instance: Uuid, vault_id: &[u8; 16]) -> Option<Key> {
+        let info: [&[u8]; 3] = [b"mentiko/1 slot", instance.as_bytes(), vault_id];
+        match (self.kind, key) {
+            (Kind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            (Kind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
+                let stretched = self.stretch(passphrase)?;
+                Some(crypto::hkdf(stretched.as_ref(), &self.salt, &info))
+            }
+            _ => None,
+        }
+    }
+
+    fn stretch(&self, passphrase: &[u8]) -> Option<Key> {
+        let PassphraseCost { memory, passes, lanes } = self.cost;
+        if !self.cost.is_bearable() {
+            return None;
+        }
+        let parameters = Params::new(memory, passes, lanes, Some(32)).ok()?;
+        let mut blocks = vec![argon2::Block::new(); parameters.block_count()];
+        let mut output = Zeroizing::new([0; 32]);
+        let result = Argon2::new(Algorithm::Argon2id, argon2::Version::V0x13, parameters)
+            .hash_password_into_with_memory(passphrase, &self.salt, output.as_mut(), &mut blocks);
+        blocks.iter_mut().for_each(Zeroize::zeroize);
+        result.ok().map(|()| output)
+    }
+
+    fn aad(&self, vault_id: &[u8; 16]) -> Vec<u8> {
+        [&b"MENTIKO1"[..], &1u32.to_le_bytes(), vault_id, &[self.kind as u8]].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VAULT: [u8; 16] = [9; 16];
+    const CHEAP: PassphraseCost = PassphraseCost { memory: 64, passes: 1, lanes: 1 };
+
+    fn opens(slot: &Slot, key: InstanceKey<'_>, instance: u8, vault_id: &[u8; 16]) -> bool {
+        let arena = Arena::new().unwrap();
+        match slot.open(key, Uuid::from_bytes([instance; 16]), vault_id, &arena).unwrap() {
+            Some(root) => {
+                assert_eq!(root.0, &[5; 32]);
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[test]
+    fn a_slot_opens_for_its_key_instance_and_vault_only() {
+        let seal = |key| Slot::seal(key, CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32])).unwrap();
+        for (right, wrong) in [
+            (InstanceKey::Bytes(&[3; 32]), InstanceKey::Bytes(&[4; 32])),
+            (InstanceKey::Passphrase(b"correct horse"), InstanceKey::Passphrase(b"correct horsf")),
+        ] {
+            let slot = seal(right);
+            assert!(opens(&slot, right, 1, &VAULT));
+            assert!(!opens(&slot, wrong, 1, &VAULT));
+            assert!(!opens(&slot, right, 2, &VAULT));
+            assert!(!opens(&slot, right, 1, &[8; 16]));
+        }
+        let bytes = seal(InstanceKey::Bytes(&[3; 32]));
+        assert!(!opens(&bytes, InstanceKey::Passphrase(&[3; 32]), 1, &VAULT));
+    }
+
+    #[test]
+    fn a_forged_cost_is_not_paid() {
+        let key = InstanceKey::Passphrase(b"p");
+        let mut slot = Slot::seal(key, CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32])).unwrap();
+        slot.cost.memory = u32::MAX;
+        assert!(!opens(&slot, key, 1, &VAULT));
+    }
+
+    #[test]
+    fn bytes_round_trip() {
+        let key = InstanceKey::Bytes(&[3; 32]);
+        let slot = Slot::seal(key, CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32])).unwrap();
+        let mut out = Vec::new();
+        slot.write(&mut out);
+        assert_eq!(out.len(), SLOT);
+        let read = Slot::read(&mut Reader::new(&out)).unwrap();
+        assert!(opens(&read, key, 1, &VAULT));
+    }
+}

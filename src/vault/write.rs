@@ -1,0 +1,205 @@
+//! Writing a vault: whole, to a temporary file beside it, under a lock.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::sys::stat::Mode;
+use zeroize::Zeroizing;
+
+use super::crypto::{self, NONCE};
+use super::header::{ENTRY, HEADER, Header, MAX_BUCKETS};
+use super::read::Contents;
+use super::record::Sealed;
+use super::slots::{PassphraseCost, Slot};
+use super::{Error, Record, RootKey, State, Vault, Version};
+use crate::instance::{self, Instance, InstanceKey, fill};
+use crate::memory::Arena;
+use crate::policy::SecretName;
+
+/// How many records a bucket is meant to hold.
+const PER_BUCKET: usize = 16;
+/// The largest number of secrets.
+const MAX_SECRETS: usize = 1_000_000;
+
+/// The right to write the vault: an exclusive flock(2) on `vault.lock`. Readers take none.
+#[derive(Debug)]
+pub struct WriteLock {
+    path: PathBuf,
+    _lock: Flock<OwnedFd>,
+}
+
+impl WriteLock {
+    /// Waits for other writers. The kernel lets go of a dead writer's lock.
+    pub fn take(instance: &Instance) -> Result<Self, Error> {
+        let path = instance.vault.clone();
+        let lock = beside(&path, ".lock");
+        let failed = |errno| Error::Instance(instance::Error::file("lock", &lock, errno));
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = open(&lock, flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
+        let lock = Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+/// Makes an empty vault with one slot; refuses to replace a file.
+pub fn create(
+    lock: &WriteLock,
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    cost: PassphraseCost,
+    arena: &Arena,
+) -> Result<(), Error> {
+    if lock.path.symlink_metadata().is_ok() {
+        let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(instance::Error::file("create", &lock.path, exists).into());
+    }
+    let root = arena.key()?;
+    fill(root)?;
+    let root = RootKey(root);
+    let mut vault_id = [0; 16];
+    fill(&mut vault_id)?;
+    let mut slots = [const { Slot::none() }; super::slots::SLOTS];
+    if let Some(first) = slots.first_mut() {
+        *first = Slot::seal(key, cost, instance.id, &vault_id, &root)?;
+    }
+    let header = Header { vault_id, generation: 1, write_salt: [0; 32], bucket_count: 1, slots };
+    write(lock, header, &root, &Contents::new())
+}
+
+impl Vault<'_> {
+    /// Replaces the vault's contents and returns the new generation. `self` must have been opened
+    /// after `lock` was taken: else a writer in between is undone.
+    pub fn replace(&self, lock: &WriteLock, contents: &Contents) -> Result<u64, Error> {
+        let mut header = self.header().clone();
+        header.generation = header.generation.checked_add(1).ok_or(Error::TooLarge)?;
+        let generation = header.generation;
+        write(lock, header, &self.root(), contents)?;
+        Ok(generation)
+    }
+
+    /// Seals a value as the next version of a secret. It becomes current; what was current becomes
+    /// previous. `value` is overwritten by its ciphertext. Returns the version's number.
+    pub fn add_version(&self, record: &mut Record, value: &mut [u8], now: u64) -> Result<u32, Error> {
+        let last = record.versions.iter().map(|version| version.number).max().unwrap_or(0);
+        let number = last.checked_add(1).ok_or(Error::TooLarge)?;
+        let sealed = Sealed::seal(&self.root(), self.id(), &record.name, number, value)?;
+        for version in record.versions.iter_mut().filter(|version| version.state == State::Current) {
+            version.state = State::Previous;
+        }
+        record.versions.push(Version { number, state: State::Current, created: now, sealed });
+        record.changed = now;
+        Ok(number)
+    }
+
+    /// A secret without versions yet.
+    pub fn new_record(name: SecretName, now: u64) -> Record {
+        Record {
+            name,
+            scope: crate::policy::Scope::All,
+            rotation: None,
+            note: String::new(),
+            created: now,
+            changed: now,
+            versions: Vec::new(),
+        }
+    }
+}
+
+fn write(lock: &WriteLock, mut header: Header, root: &RootKey<'_>, contents: &Contents) -> Result<(), Error> {
+    fill(&mut header.write_salt)?;
+    header.bucket_count = bucket_count(contents.len())?;
+    let buckets = split(&header, root, contents);
+    let temporary = beside(&lock.path, ".tmp");
+    // Left by a writer that was killed; the lock says that nobody uses it.
+    let _ = std::fs::remove_file(&temporary);
+    let written = write_file(&temporary, &header, root, &buckets)
+        .and_then(|()| std::fs::rename(&temporary, &lock.path).map_err(|error| failed("rename", &temporary, error)));
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    instance::sync_folder(folder_of(&lock.path))?;
+    Ok(())
+}
+
+fn write_file(path: &Path, header: &Header, root: &RootKey<'_>, buckets: &[Vec<&Record>]) -> Result<(), Error> {
+    let io = |error| failed("write", path, error);
+    let mut file: File = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed("create", path, error))?;
+    let mut out = std::io::BufWriter::with_capacity(1 << 18, &mut file);
+    out.write_all(&header.encode(root)).map_err(io)?;
+    let sealed: Vec<Vec<u8>> = buckets
+        .iter()
+        .zip(0u32..)
+        .map(|(records, index)| seal_bucket(header, root, index, records))
+        .collect::<Result<_, _>>()?;
+    let mut offset = (HEADER + ENTRY * buckets.len()) as u64;
+    for bucket in &sealed {
+        let length = u32::try_from(bucket.len()).map_err(|_| Error::TooLarge)?;
+        out.write_all(&offset.to_le_bytes()).map_err(io)?;
+        out.write_all(&length.to_le_bytes()).map_err(io)?;
+        offset += u64::from(length);
+    }
+    for bucket in &sealed {
+        out.write_all(bucket).map_err(io)?;
+    }
+    out.flush().map_err(io)?;
+    drop(out);
+    file.sync_all().map_err(|error| failed("sync", path, error))
+}
+
+fn seal_bucket(header: &Header, root: &RootKey<'_>, index: u32, records: &[&Record]) -> Result<Vec<u8>, Error> {
+    let mut nonce = [0; NONCE];
+    fill(&mut nonce)?;
+    let mut plain = Zeroizing::new(Vec::new());
+    plain.extend_from_slice(&u32::try_from(records.len()).map_err(|_| Error::TooLarge)?.to_le_bytes());
+    for record in records {
+        record.write(&mut plain)?;
+    }
+    let key = root.bucket(&header.write_salt, header.generation, index);
+    let tag = crypto::seal(&key, &nonce, &header.bucket_aad(index), &mut plain)?;
+    Ok([&nonce[..], &plain, &tag].concat())
+}
+
+/// The records of each bucket, in the order of their names.
+fn split<'c>(header: &Header, root: &RootKey<'_>, contents: &'c Contents) -> Vec<Vec<&'c Record>> {
+    let index_key = root.index();
+    let mut buckets = vec![Vec::new(); header.bucket_count as usize];
+    for record in contents.values() {
+        let index = header.bucket_of(&index_key, record.name.as_str()) as usize;
+        if let Some(bucket) = buckets.get_mut(index) {
+            bucket.push(record);
+        }
+    }
+    buckets
+}
+
+fn bucket_count(secrets: usize) -> Result<u32, Error> {
+    if secrets > MAX_SECRETS {
+        return Err(Error::Full);
+    }
+    let buckets = secrets.div_ceil(PER_BUCKET).max(1).next_power_of_two();
+    u32::try_from(buckets).ok().filter(|&count| count <= MAX_BUCKETS).ok_or(Error::Full)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn failed(what: &'static str, path: &Path, error: std::io::Error) -> Error {
+    instance::Error::file(what, path, error).into()
+}
