@@ -3,6 +3,7 @@
 //! An arrow goes only downward: `launch` (and `admin`) → `audit` → `vault` → `policy` →
 //! `instance` → `memory`. The trusted base is all of these but `admin`.
 
+pub mod audit;
 pub mod instance;
 
 pub mod memory;

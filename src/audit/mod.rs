@@ -1,0 +1,46 @@
+//! The access log: one JSON line for each grant and each denial, written before the agent sees a
+//! byte, chained by hashes and authenticated by MACs.
+
+mod append;
+mod origin;
+mod query;
+mod record;
+mod segments;
+mod tail;
+mod verify;
+
+use std::path::PathBuf;
+
+pub use append::{Log, Recorded};
+pub use origin::Origin;
+pub use query::{Filter, parse_time, search};
+pub use record::{Entry, Event, Outcome, Record};
+pub use segments::segments;
+pub use verify::{Fault, Report, verify};
+
+/// Why the log can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder of the log can't be used.
+    #[error("access log: can't {what} {path}: {error}")]
+    File {
+        /// The verb.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The segment is not one that this user may trust.
+    #[error("access log: {0}")]
+    Instance(#[from] crate::instance::Error),
+    /// A record can't be put into words.
+    #[error("access log: can't write a record: {0}")]
+    Json(serde_json::Error),
+}
+
+impl Error {
+    fn file(what: &'static str, path: impl Into<PathBuf>, error: impl Into<std::io::Error>) -> Self {
+        Self::File { what, path: path.into(), error: error.into() }
+    }
+}

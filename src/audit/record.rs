@@ -1,0 +1,293 @@
+//! The shape of a line.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Origin};
+use crate::vault::{AuditKey, sha256};
+
+/// What a record tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A launch asked for a secret.
+    #[serde(rename = "secret.access")]
+    SecretAccess,
+    /// A launch of an agent to which the chain grants nothing.
+    #[serde(rename = "agent.start")]
+    AgentStart,
+    /// execve(2) failed after its grants were recorded: the agent never ran.
+    #[serde(rename = "launch.failed")]
+    LaunchFailed,
+    /// A value was stored.
+    #[serde(rename = "secret.set")]
+    SecretSet,
+    /// A secret was removed.
+    #[serde(rename = "secret.remove")]
+    SecretRemove,
+    /// A scope was changed.
+    #[serde(rename = "secret.scope")]
+    SecretScope,
+    /// An instance was made.
+    #[serde(rename = "instance.init")]
+    InstanceInit,
+    /// A writer died in the middle of a line; the line before is what it left.
+    #[serde(rename = "log.recovered")]
+    LogRecovered,
+}
+
+/// How it came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The agent gets the secret.
+    Granted,
+    /// It does not.
+    Denied,
+    /// A change by a person or by this program.
+    Done,
+    /// A launch that came to nothing.
+    Failed,
+}
+
+/// What a caller says of one event; the log adds time, sequence, origin and chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What happened.
+    pub event: Event,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// The chain.
+    pub chain: Option<&'a str>,
+    /// The agent.
+    pub agent: Option<&'a str>,
+    /// The run.
+    pub run: Option<&'a str>,
+    /// The secret.
+    pub secret: Option<&'a str>,
+    /// Its version.
+    pub version: Option<u32>,
+    /// Why, where something was refused or failed.
+    pub reason: Option<&'a str>,
+    /// The vault's generation.
+    pub generation: Option<u64>,
+    /// argv[0]'s base name; arguments may hold data.
+    pub command: Option<&'a str>,
+    /// What keeps the agent from the instance's files.
+    pub fence: Option<&'a str>,
+    /// What the values lay in.
+    pub memory: Option<&'a str>,
+}
+
+impl Entry<'_> {
+    /// An entry that says nothing but what happened.
+    pub fn new(event: Event, outcome: Outcome) -> Self {
+        Entry {
+            event,
+            outcome,
+            chain: None,
+            agent: None,
+            run: None,
+            secret: None,
+            version: None,
+            reason: None,
+            generation: None,
+            command: None,
+            fence: None,
+            memory: None,
+        }
+    }
+}
+
+/// All fields of a line but its MAC, in their order.
+#[derive(Serialize)]
+struct Line<'a> {
+    v: u8,
+    seq: u64,
+    time: &'a str,
+    event: Event,
+    outcome: Outcome,
+    chain: Option<&'a str>,
+    agent: Option<&'a str>,
+    run: Option<&'a str>,
+    secret: Option<&'a str>,
+    version: Option<u32>,
+    reason: Option<&'a str>,
+    instance: &'a str,
+    generation: Option<u64>,
+    host: &'a str,
+    uid: u32,
+    pid: i32,
+    start: Option<u64>,
+    command: Option<&'a str>,
+    fence: Option<&'a str>,
+    memory: Option<&'a str>,
+    prev: &'a str,
+}
+
+/// A line as it was read back.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)] // The fields are those of docs/access-log.md.
+pub struct Record {
+    pub v: u8,
+    pub seq: u64,
+    pub time: String,
+    /// As text: a reader passes on events that it does not know.
+    pub event: String,
+    pub outcome: String,
+    pub chain: Option<String>,
+    pub agent: Option<String>,
+    pub run: Option<String>,
+    pub secret: Option<String>,
+    pub version: Option<u32>,
+    pub reason: Option<String>,
+    pub instance: String,
+    pub generation: Option<u64>,
+    pub host: String,
+    pub uid: u32,
+    pub pid: i32,
+    pub start: Option<u64>,
+    pub command: Option<String>,
+    pub fence: Option<String>,
+    pub memory: Option<String>,
+    pub prev: String,
+    pub mac: Option<String>,
+}
+
+impl Record {
+    /// From one line without its newline.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok().filter(|record: &Self| record.v == 1)
+    }
+}
+
+/// What the next line continues from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// The last record's number; 0 where there is none.
+    pub(super) seq: u64,
+    /// Its time; empty where there is none.
+    pub(super) time: String,
+    /// SHA-256 of the last line without its newline; zeros where there is none.
+    pub(super) hash: [u8; 32],
+}
+
+impl Head {
+    pub(super) const fn start() -> Self {
+        Self { seq: 0, time: String::new(), hash: [0; 32] }
+    }
+}
+
+/// Writes one line, newline included, and moves the head on.
+pub(super) fn write_line(
+    out: &mut Vec<u8>,
+    entry: &Entry<'_>,
+    head: &mut Head,
+    origin: &Origin,
+    instance: &str,
+    key: Option<&AuditKey>,
+) -> Result<(), Error> {
+    let start = out.len();
+    let line = Line {
+        v: 1,
+        seq: head.seq.saturating_add(1),
+        time: &head.time,
+        event: entry.event,
+        outcome: entry.outcome,
+        chain: entry.chain,
+        agent: entry.agent,
+        run: entry.run,
+        secret: entry.secret,
+        version: entry.version,
+        reason: entry.reason,
+        instance,
+        generation: entry.generation,
+        host: &origin.host,
+        uid: origin.uid,
+        pid: origin.pid,
+        start: origin.start,
+        command: entry.command,
+        fence: entry.fence,
+        memory: entry.memory,
+        prev: &hex(&head.hash),
+    };
+    serde_json::to_writer(&mut *out, &line).map_err(Error::Json)?;
+    // The MAC covers every byte before its own field.
+    out.pop();
+    let mac = key.map(|key| hex(&key.mac(out.get(start..).unwrap_or_default())));
+    out.extend_from_slice(MAC_FIELD);
+    match mac {
+        Some(mac) => out.extend_from_slice(format!("\"{mac}\"}}").as_bytes()),
+        None => out.extend_from_slice(b"null}"),
+    }
+    head.seq = line.seq;
+    head.hash = sha256(out.get(start..).unwrap_or_default());
+    out.push(b'\n');
+    Ok(())
+}
+
+const MAC_FIELD: &[u8] = b",\"mac\":";
+
+/// The part of a line that its MAC covers, and the MAC; `None` in the second place for `null`.
+pub(super) fn split_mac(line: &[u8]) -> Option<(&[u8], Option<[u8; 32]>)> {
+    if let Some(covered) = line.strip_suffix(b"null}") {
+        return covered.strip_suffix(MAC_FIELD).map(|covered| (covered, None));
+    }
+    let rest = line.strip_suffix(b"\"}")?;
+    let (rest, digits) = rest.split_last_chunk::<64>()?;
+    let covered = rest.strip_suffix(b"\"")?.strip_suffix(MAC_FIELD)?;
+    Some((covered, Some(unhex(digits)?)))
+}
+
+/// Lowercase hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// 64 lowercase digits; others are refused, so that a hash has one text only.
+pub(super) fn unhex(digits: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: &u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; 32];
+    if digits.len() != 64 {
+        return None;
+    }
+    for (place, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *place = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_splits_into_what_its_mac_covers_and_the_mac() {
+        let mut out = Vec::new();
+        let mut head = Head { time: "2026-03-07T09:15:02.482113Z".into(), ..Head::start() };
+        let entry = Entry { command: Some("a\"b\n"), ..Entry::new(Event::SecretAccess, Outcome::Denied) };
+        write_line(&mut out, &entry, &mut head, &Origin::of_this_process(), "i", None).unwrap();
+        let line = out.strip_suffix(b"\n").unwrap();
+        assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 0);
+        let record = Record::parse(line).unwrap();
+        assert_eq!((record.seq, record.command.as_deref(), record.mac), (1, Some("a\"b\n"), None));
+        let (covered, mac) = split_mac(line).unwrap();
+        assert!(covered.ends_with(b"00\"") && mac.is_none());
+        assert_eq!(head.hash, sha256(line));
+        assert!(split_mac(b"{}").is_none());
+    }
+
+    #[test]
+    fn hexadecimal_digits_round_trip() {
+        let bytes: [u8; 32] = std::array::from_fn(|at| (at * 9) as u8);
+        assert_eq!(unhex(hex(&bytes).as_bytes()), Some(bytes));
+        assert_eq!(unhex(hex(&bytes).to_uppercase().as_bytes()), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! Proving that no line was changed, removed, inserted or moved by anyone without the key.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::append::head_text;
+use super::record::{Head, Record, hex, split_mac, unhex};
+use super::segments::segments;
+use crate::vault::{AuditKey, sha256};
+
+/// What a log proves.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Whole records.
+    pub records: u64,
+    /// `SEQ:HASH` of the last line, for `--expect`.
+    pub head: String,
+    /// Lines that a dead writer left unfinished, each followed by `log.recovered`.
+    pub recovered: u64,
+    /// Records at the end without a MAC, which no later line covers yet.
+    pub uncovered: u64,
+    /// The highest generation of the vault in any record with a MAC.
+    pub generation: u64,
+}
+
+/// The first line that does not fit.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}:{line}: {what}")]
+pub struct Fault {
+    /// The segment.
+    pub path: PathBuf,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
+pub fn verify(folder: &Path, key: &AuditKey) -> Result<Result<Report, Fault>, Error> {
+    let mut state = State { head: Head::start(), torn: None, report: Report::default() };
+    for path in segments(folder)? {
+        let cant_read = |error| Error::file("read", &path, error);
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(&path).map_err(cant_read)?);
+        let mut line = Vec::new();
+        let mut number = 0;
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line).map_err(cant_read)? == 0 {
+                break;
+            }
+            number += 1;
+            if let Err(what) = state.line(&line, key) {
+                return Ok(Err(Fault { path, line: number, what }));
+            }
+        }
+    }
+    state.report.head = head_text(&state.head);
+    Ok(Ok(state.report))
+}
+
+struct State {
+    head: Head,
+    /// The hash of a line that is no record: only `log.recovered` may follow.
+    torn: Option<[u8; 32]>,
+    report: Report,
+}
+
+impl State {
+    fn line(&mut self, line: &[u8], key: &AuditKey) -> Result<(), String> {
+        let Some(line) = line.strip_suffix(b"\n") else {
+            return Err("the last line is unfinished; the next launch will close it".into());
+        };
+        let parsed = Record::parse(line).zip(split_mac(line));
+        let Some((record, (covered, mac))) = parsed else {
+            return match self.torn.replace(sha256(line)) {
+                None => Ok(()),
+                Some(_) => Err("the line is no record".into()),
+            };
+        };
+        match mac {
+            Some(mac) if !key.is_mac(covered, &mac) => {
+                return Err("its MAC is wrong: the line was changed, or written under another key".into());
+            }
+            None if !may_lack_mac(&record) => return Err(format!("a '{}' record has no MAC", record.event)),
+            _ => {}
+        }
+        self.sequence(&record)?;
+        if record.time < self.head.time {
+            return Err("its time is before that of the line before".into());
+        }
+        self.report.records += 1;
+        match mac {
+            Some(_) => {
+                self.report.uncovered = 0;
+                self.report.generation = self.report.generation.max(record.generation.unwrap_or(0));
+            }
+            None => self.report.uncovered += 1,
+        }
+        self.head = Head { seq: record.seq, time: record.time, hash: sha256(line) };
+        Ok(())
+    }
+
+    fn sequence(&mut self, record: &Record) -> Result<(), String> {
+        let expected = self.head.seq + 1;
+        if record.seq > expected {
+            return Err(format!("records {expected} to {} are missing before it", record.seq - 1));
+        }
+        if record.seq < expected {
+            return Err(format!(
+                "record {} stands after record {}: moved, repeated or inserted",
+                record.seq, self.head.seq
+            ));
+        }
+        let is_recovery = record.event == "log.recovered";
+        let before = match self.torn.take() {
+            Some(torn) if is_recovery => {
+                self.report.recovered += 1;
+                torn
+            }
+            Some(_) => return Err("the line before it is no record".into()),
+            None if is_recovery => return Err("it tells of an unfinished line that is not there".into()),
+            None => self.head.hash,
+        };
+        match unhex(record.prev.as_bytes()) == Some(before) {
+            true => Ok(()),
+            false => Err(format!("the line before it was changed: its hash is {}", hex(&before))),
+        }
+    }
+}
+
+/// A denial is recorded even where the key can't be had; a grant never is.
+fn may_lack_mac(record: &Record) -> bool {
+    matches!((record.event.as_str(), record.outcome.as_str()), ("secret.access", "denied") | ("log.recovered", "done"))
+}
