@@ -5,7 +5,7 @@
 
 pub mod audit;
 pub mod instance;
-
+pub mod launch;
 pub mod memory;
 pub mod policy;
 pub mod vault;

@@ -1,0 +1,58 @@
+//! `mentiko-exec --chain C --agent A -- COMMAND`: run an agent with the secrets it was granted.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::process::ExitCode;
+
+use mentiko_exec::audit::{Event, Outcome};
+use mentiko_exec::launch::{
+    Decided, Environment, Failure, Inherited, Site, Status, become_agent, decide, parse, resolve,
+};
+use mentiko_exec::memory::{Arena, protect_self};
+use mentiko_exec::policy::Definition;
+
+fn main() -> ExitCode {
+    match launch() {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Returns only when no agent runs: after `--help` and `--dry-run`, or with the reason.
+fn launch() -> Result<ExitCode, Failure> {
+    let Some(arguments) = parse()? else { return Ok(ExitCode::SUCCESS) };
+    let core_limit = protect_self(arguments.core_files())?;
+    let site = Site::open(arguments)?;
+    let arena = Arena::new()?;
+    // From here on there is a log, and every refusal is in it.
+    run(&site, &arena, core_limit).map_err(|failure| site.refuse(failure, &arena))
+}
+
+fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure> {
+    let program = resolve(&site.arguments)?;
+    let definition = Definition::open(&site.instance.chains, &site.arguments.chain)?;
+    let inherited = Inherited::of_this_process(&site.arguments, &definition);
+    let decided = decide(site, &definition, &inherited, arena)?;
+    if site.arguments.dry_run {
+        return print(site, &decided);
+    }
+    let (secrets, contents) = decided.open(site.arguments.deliver, arena)?;
+    let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
+    let (key, _) = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
+    let recorded = site.log.grant(&entry, &secrets, key)?;
+    let launched = Environment::build(site, inherited, &contents, secrets, &recorded)
+        .and_then(|environment| become_agent(site, &program, &environment, arena, core_limit));
+    launched.map(|never: Infallible| match never {}).map_err(|failure| site.never_ran(failure, arena))
+}
+
+/// What `--dry-run` shows: names, never values.
+fn print(site: &Site, decided: &Decided<'_>) -> Result<ExitCode, Failure> {
+    let mut text = format!("granted to agent '{}' of chain '{}':\n", site.arguments.agent, site.arguments.chain);
+    for line in decided.describe() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::new(Status::Other, format!("can't write to standard output: {error}"))),
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line of `mentiko-exec`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+
+use super::{Failure, Status};
+use crate::memory::{CoreFiles, adopt, is_open};
+use crate::policy::{AgentName, ChainName, RunId};
+
+/// Run an agent with exactly the secrets that its chain grants it.
+#[derive(Parser, Debug)]
+#[command(
+    name = "mentiko-exec",
+    version,
+    override_usage = "mentiko-exec --chain CHAIN --agent AGENT [OPTIONS] -- COMMAND [ARG...]",
+    after_help = "Exit status: 77 denied, 78 configuration, 126 not executable, 127 not found, 125 any other \
+                  failure before the agent runs; else the agent's own.\n\n\
+                  Example: mentiko-exec --chain content-pipeline --agent researcher -- python agent.py"
+)]
+pub struct Arguments {
+    /// The chain that the agent belongs to
+    #[arg(long)]
+    pub chain: ChainName,
+    /// The agent, as the chain's definition lists it
+    #[arg(long)]
+    pub agent: AgentName,
+    /// The run that this launch belongs to [default: $MENTIKO_RUN_ID, else a new one]
+    #[arg(long, value_name = "ID")]
+    pub run_id: Option<RunId>,
+    /// The instance [default: $MENTIKO_INSTANCE, else /etc/mentiko or ~/.config/mentiko]
+    #[arg(long, value_name = "DIR")]
+    pub instance: Option<PathBuf>,
+    /// NAME=value, or NAME_FILE=/proc/self/fd/N on a sealed memory file
+    #[arg(long, value_enum, default_value_t = Delivery::Env)]
+    pub deliver: Delivery,
+    /// Start from PATH HOME USER LOGNAME SHELL LANG LC_* TERM TZ TMPDIR only
+    #[arg(long)]
+    pub clean_env: bool,
+    /// Keep this variable too
+    #[arg(long, value_name = "NAME")]
+    pub keep: Vec<String>,
+    /// Change to this folder first
+    #[arg(long, value_name = "DIR")]
+    pub chdir: Option<PathBuf>,
+    /// Hand this open descriptor to the agent; others are closed
+    #[arg(long, value_name = "N")]
+    pub pass_fd: Vec<RawFd>,
+    /// Read the passphrase from this descriptor
+    #[arg(long, value_name = "N")]
+    pub passphrase_fd: Option<RawFd>,
+    /// Let the agent write core files, which hold its secrets
+    #[arg(long)]
+    pub allow_core: bool,
+    /// Print the decision, names only; open no value, write no record, run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The agent's command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// How a value reaches the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// As the variable's value.
+    Env,
+    /// In a sealed memfd, whose path is the value of NAME_FILE.
+    File,
+}
+
+/// Parses the process's arguments; `None` after `--help` and `--version`, which are printed.
+pub fn parse() -> Result<Option<Arguments>, Failure> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return match error.print() {
+                Ok(()) => Ok(None),
+                Err(error) => Err(Failure::new(Status::Other, error.to_string())),
+            };
+        }
+        Err(error) => return Err(Failure::new(Status::Other, one_line(&error.to_string()))),
+    };
+    // Checked while nothing of ours is open: no number can mean a file that was opened later.
+    match arguments.pass_fd.iter().chain(&arguments.passphrase_fd).find(|&&fd| !is_open(fd)) {
+        None => Ok(Some(arguments)),
+        Some(fd) => Err(Failure::new(Status::Other, format!("descriptor {fd} is not open"))),
+    }
+}
+
+/// What clap says over several lines, without its usage and hints.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    format!("{}; see --help", lines.join(" ").trim_start_matches("error: "))
+}
+
+impl Arguments {
+    /// Whether the agent may write core files.
+    pub fn core_files(&self) -> CoreFiles {
+        match self.allow_core {
+            true => CoreFiles::Allowed,
+            false => CoreFiles::Never,
+        }
+    }
+
+    /// The descriptor of `--passphrase-fd`, taken over.
+    pub fn passphrase(&self) -> Result<Option<File>, Failure> {
+        let Some(fd) = self.passphrase_fd else { return Ok(None) };
+        adopt(fd)
+            .map(|fd| Some(File::from(fd)))
+            .map_err(|_| Failure::new(Status::Other, format!("--passphrase-fd {fd}: use a descriptor above 2")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_agents_own_options_are_not_ours() {
+        let words = ["mentiko-exec", "--chain", "c", "--agent", "a", "python", "--chain", "x", "--", "-c"];
+        let arguments = Arguments::try_parse_from(words).unwrap();
+        assert_eq!(arguments.chain.as_str(), "c");
+        assert_eq!(arguments.command, ["python", "--chain", "x", "--", "-c"]);
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        for words in [
+            &["mentiko-exec"][..],
+            &["mentiko-exec", "--chain", "a b", "--agent", "a", "true"],
+            &["mentiko-exec", "-x"],
+        ] {
+            let error = Arguments::try_parse_from(words).unwrap_err();
+            let line = one_line(&error.to_string());
+            assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The last step: this process becomes the agent.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::unistd::{execve, getpid};
+
+use super::{Environment, Failure, Program, Site, Status};
+use crate::memory::{self, Arena, CoreFiles};
+
+/// Gives back what the wrapper changed, closes what is not the agent's, and calls execve(2).
+///
+/// `core_limit` is the caller's soft limit.
+pub fn become_agent(
+    site: &Site,
+    program: &Program,
+    environment: &Environment<'_>,
+    arena: &Arena,
+    core_limit: u64,
+) -> Result<Infallible, Failure> {
+    let other = |what: &str, errno: Errno| Failure::new(Status::Other, format!("can't {what}: {errno}"));
+    let mut keep = site.arguments.pass_fd.clone();
+    keep.extend(listen_fds());
+    keep.extend(environment.descriptors());
+    memory::mark_close_on_exec(&keep).map_err(|errno| other("close descriptors", errno))?;
+    if site.arguments.core_files() == CoreFiles::Allowed {
+        memory::restore_core_limit(core_limit)?;
+    }
+    let _wipes = memory::wipe_after_exec(arena)?;
+    memory::restore_sigpipe().map_err(|errno| other("restore SIGPIPE", errno))?;
+    let errno = match execve(&program.path, &program.argv, environment.variables()) {
+        // A script without an interpreter line: execvp(3) hands it to the shell.
+        Err(Errno::ENOEXEC) => run_in_shell(program, environment),
+        Err(errno) => errno,
+    };
+    let status = match errno {
+        Errno::ENOENT => Status::NotFound,
+        _ => Status::NotExecutable,
+    };
+    let fault = match errno {
+        Errno::ENOENT => "its interpreter is missing".into(),
+        Errno::E2BIG => "arguments and environment are too long together; use --clean-env or --deliver file".into(),
+        other => other.to_string(),
+    };
+    Err(Failure::new(status, format!("can't execute '{}': {fault}", program.path.to_string_lossy().escape_debug())))
+}
+
+fn run_in_shell(program: &Program, environment: &Environment<'_>) -> Errno {
+    let argv: Vec<CString> =
+        [c"/bin/sh".to_owned(), program.path.clone()].into_iter().chain(program.argv.iter().skip(1).cloned()).collect();
+    let Err(errno) = execve(c"/bin/sh", &argv, environment.variables());
+    errno
+}
+
+/// The descriptors that systemd hands to this process (sd_listen_fds(3)).
+fn listen_fds() -> Vec<RawFd> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<RawFd>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == getpid().as_raw() => {
+            let end = 3i32.saturating_add(count);
+            (3..end).take(1024).filter(|&fd| memory::is_open(fd)).collect()
+        }
+        _ => Vec::new(),
+    }
+}

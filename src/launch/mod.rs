@@ -1,0 +1,21 @@
+//! One launch, from the command line to execve(2): a pipeline of values, each made from the one
+//! before, each step one file. `src/bin/mentiko-exec.rs` shows the pipeline.
+
+mod arguments;
+mod command;
+mod deliver;
+mod environment;
+mod exec;
+mod failure;
+mod inherited;
+mod opened;
+mod site;
+
+pub use arguments::{Arguments, Delivery, parse};
+pub use command::{Program, resolve};
+pub use environment::Environment;
+pub use exec::become_agent;
+pub use failure::{Failure, Status};
+pub use inherited::Inherited;
+pub use opened::{Decided, decide};
+pub use site::Site;

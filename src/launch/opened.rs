@@ -1,0 +1,67 @@
+//! Asking the vault, deciding, opening what was granted.
+
+use super::environment::check_length;
+use super::{Delivery, Failure, Inherited, Site};
+use crate::memory::{Arena, with_wiped_stack};
+use crate::policy::{self, AgentName, Decision, Definition, Grant};
+use crate::vault::{Contents, Secret, Vault};
+
+/// A launch that was granted, before any value is opened.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    vault: Vault<'a>,
+    contents: Contents,
+    grants: Vec<Grant>,
+}
+
+/// Opens key, slot and the buckets of the names in question, and decides.
+pub fn decide<'a>(
+    site: &Site,
+    definition: &Definition,
+    inherited: &Inherited,
+    arena: &'a Arena,
+) -> Result<Decided<'a>, Failure> {
+    let passphrase = site.arguments.passphrase()?;
+    let agent: &AgentName = &site.arguments.agent;
+    let mut names = inherited.suspects();
+    names.extend(definition.requests(agent).unwrap_or_default().iter().map(|request| request.secret.clone()));
+    let (vault, contents) = with_wiped_stack(|| -> Result<_, Failure> {
+        let key = site.instance.key.read(passphrase, arena)?;
+        let vault = Vault::open(&site.instance, key, arena)?;
+        site.remember_key(&vault);
+        let contents = vault.lookup(&names)?;
+        Ok((vault, contents))
+    })?;
+    let kept = inherited.kept_secrets(&contents);
+    let facts = |name: &policy::SecretName| contents.get(name).map(|record| record.facts());
+    match policy::decide(definition, agent, &kept, facts) {
+        Decision::Granted(grants) => Ok(Decided { vault, contents, grants }),
+        Decision::Denied(denials) => Err(Failure::denied(definition.explain(agent, &denials), denials)),
+    }
+}
+
+impl<'a> Decided<'a> {
+    /// What was granted, in names: `VARIABLE <- secret (version N)`.
+    pub fn describe(&self) -> Vec<String> {
+        let line = |grant: &Grant| format!("{} <- {} (version {})", grant.variable(), grant.secret(), grant.version());
+        self.grants.iter().map(line).collect()
+    }
+
+    /// Opens the granted values, and no others, into the arena.
+    pub fn open(self, delivery: Delivery, arena: &'a Arena) -> Result<(Vec<Secret<'a>>, Contents), Failure> {
+        let Self { vault, contents, grants } = self;
+        let secrets = with_wiped_stack(|| {
+            grants
+                .into_iter()
+                .map(|grant| {
+                    let record = contents.get(grant.secret()).ok_or_else(|| {
+                        Failure::new(super::Status::Other, format!("secret '{}' is gone", grant.secret()))
+                    })?;
+                    vault.open_secret(grant, record, arena).map_err(Failure::from)
+                })
+                .collect::<Result<Vec<_>, Failure>>()
+        })?;
+        secrets.iter().try_for_each(|secret| check_length(secret, delivery))?;
+        Ok((secrets, contents))
+    }
+}

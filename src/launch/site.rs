@@ -1,0 +1,119 @@
+//! Where a launch takes place: its instance, its log, its run.
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use super::{Arguments, Failure, Status};
+use crate::audit::{Entry, Event, Log, Outcome};
+use crate::instance::{Instance, find, uuid_v7};
+use crate::memory::{Arena, Protection};
+use crate::policy::RunId;
+use crate::vault::{AuditKey, Vault};
+
+/// The instance and what every record of this launch says.
+#[derive(Debug)]
+pub struct Site {
+    /// The command line.
+    pub arguments: Arguments,
+    /// The instance's configuration.
+    pub instance: Instance,
+    /// Its access log.
+    pub log: Log,
+    /// The run that this launch belongs to.
+    pub run: RunId,
+    command: String,
+    key: OnceCell<(AuditKey, u64)>,
+}
+
+impl Site {
+    /// Reads the configuration.
+    pub fn open(arguments: Arguments) -> Result<Self, Failure> {
+        let folder = find(arguments.instance.as_deref())?;
+        // Absolute, for --chdir must not change what it means.
+        let folder = std::path::absolute(&folder).map_err(|error| Failure::new(Status::Other, error.to_string()))?;
+        let instance = Instance::open(&folder)?;
+        let log = Log::of(&instance);
+        let run = run_id(arguments.run_id.clone())?;
+        let command = arguments.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+        let command = command.to_string_lossy().into_owned();
+        Ok(Self { arguments, instance, log, run, command, key: OnceCell::new() })
+    }
+
+    /// Keeps the key of the log from the vault once it is open, for whatever is recorded later.
+    pub fn remember_key(&self, vault: &Vault<'_>) {
+        let _ = self.key.set((vault.audit_key(), vault.generation()));
+    }
+
+    /// The key of the log and the vault's generation.
+    pub fn key(&self) -> Option<&(AuditKey, u64)> {
+        self.key.get()
+    }
+
+    /// What the records of this launch have in common.
+    pub fn entry(&self, event: Event, outcome: Outcome, memory: Protection) -> Entry<'_> {
+        Entry {
+            chain: Some(self.arguments.chain.as_str()),
+            agent: Some(self.arguments.agent.as_str()),
+            run: Some(self.run.as_str()),
+            generation: self.key.get().map(|(_, generation)| *generation),
+            command: Some(&self.command),
+            fence: Some("off"),
+            memory: Some(memory.name()),
+            ..Entry::new(event, outcome)
+        }
+    }
+
+    /// Records a refusal, one line for each denial, with a MAC wherever the key can be had without
+    /// asking anybody. Gives the failure back, with the log's own if that fails too.
+    pub fn refuse(&self, failure: Failure, arena: &Arena) -> Failure {
+        let denials = failure.denials();
+        if denials.is_empty() || self.arguments.dry_run {
+            return failure;
+        }
+        if self.key.get().is_none() && self.instance.key.is_silent() {
+            let vault =
+                self.instance.key.read(None, arena).ok().and_then(|key| Vault::open(&self.instance, key, arena).ok());
+            if let Some(vault) = vault {
+                self.remember_key(&vault);
+            }
+        }
+        let reasons: Vec<String> = denials.iter().map(|denial| denial.reason.to_string()).collect();
+        let entries: Vec<Entry<'_>> = denials
+            .iter()
+            .zip(&reasons)
+            .map(|(denial, reason)| Entry {
+                secret: denial.secret.as_ref().map(|name| name.as_str()),
+                reason: Some(reason),
+                ..self.entry(Event::SecretAccess, Outcome::Denied, arena.protection())
+            })
+            .collect();
+        match self.log.append(&entries, self.key.get().map(|(key, _)| key)) {
+            Ok(()) => failure,
+            Err(error) => failure.and(format_args!("and the refusal could not be recorded: {error}")),
+        }
+    }
+
+    /// Records that the agent never ran although its grants are on record: the log never says that
+    /// an agent held a key which it never got.
+    pub fn never_ran(&self, failure: Failure, arena: &Arena) -> Failure {
+        let reason = failure.to_string();
+        let entry =
+            Entry { reason: Some(&reason), ..self.entry(Event::LaunchFailed, Outcome::Failed, arena.protection()) };
+        match self.log.append(&[entry], self.key.get().map(|(key, _)| key)) {
+            Ok(()) => failure.settled(),
+            Err(error) => failure.settled().and(format_args!("and that could not be recorded: {error}")),
+        }
+    }
+}
+
+fn run_id(named: Option<RunId>) -> Result<RunId, Failure> {
+    if let Some(run) = named {
+        return Ok(run);
+    }
+    if let Some(inherited) = std::env::var_os("MENTIKO_RUN_ID").filter(|id| !id.is_empty()) {
+        let id = inherited.to_string_lossy();
+        return id.parse().map_err(|error| Failure::new(Status::Configuration, format!("MENTIKO_RUN_ID: {error}")));
+    }
+    let id = uuid_v7()?.to_string();
+    id.parse().map_err(|error| Failure::new(Status::Other, format!("{error}")))
+}
