@@ -3,6 +3,8 @@
 //! An arrow goes only downward: `launch` (and `admin`) → `audit` → `vault` → `policy` →
 //! `instance` → `memory`. The trusted base is all of these but `admin`.
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod audit;
 pub mod instance;
 pub mod launch;

@@ -1,0 +1,84 @@
+//! What most commands need: the instance, its key, its vault.
+
+use std::fs::File;
+
+use jiff::Timestamp;
+
+use super::{Common, Error};
+use crate::audit::{Entry, Event, Log, Outcome};
+use crate::instance::{Instance, InstanceKey, find};
+use crate::memory::{Arena, adopt, with_wiped_stack};
+use crate::policy::{InvalidName, SecretName};
+use crate::vault::{Contents, Vault, WriteLock};
+
+/// The instance that the command is about.
+pub(super) fn instance(common: &Common) -> Result<Instance, Error> {
+    Ok(Instance::open(&find(common.instance.as_deref())?)?)
+}
+
+/// Its key, in the arena.
+pub(super) fn key<'a>(common: &Common, instance: &Instance, arena: &'a Arena) -> Result<InstanceKey<'a>, Error> {
+    Ok(instance.key.read(passphrase(common)?, arena)?)
+}
+
+/// The descriptor of `--passphrase-fd`, taken over.
+pub(super) fn passphrase(common: &Common) -> Result<Option<File>, Error> {
+    let Some(fd) = common.passphrase_fd else { return Ok(None) };
+    match adopt(fd) {
+        Ok(fd) => Ok(Some(fd.into())),
+        Err(_) => Err(format!("--passphrase-fd {fd}: no such open descriptor above 2").into()),
+    }
+}
+
+/// Its vault, opened.
+pub(super) fn vault<'a>(common: &Common, instance: &Instance, arena: &'a Arena) -> Result<Vault<'a>, Error> {
+    let key = key(common, instance, arena)?;
+    Ok(with_wiped_stack(|| Vault::open(instance, key, arena))?)
+}
+
+/// What a change says in the log.
+pub(super) struct Change {
+    pub(super) event: Event,
+    pub(super) secret: SecretName,
+    pub(super) version: Option<u32>,
+}
+
+/// Changes the vault: reads it under the lock, lets `edit` change its contents, replaces it whole,
+/// records the change. Nothing is written when `edit` fails or the log can't be written.
+pub(super) fn change(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    edit: impl FnOnce(&Vault<'_>, &mut Contents) -> Result<Change, Error>,
+) -> Result<Change, Error> {
+    let lock = WriteLock::take(instance)?;
+    let log = Log::of(instance);
+    log.check_writable()?;
+    with_wiped_stack(|| {
+        let vault = Vault::open(instance, key, arena)?;
+        let mut contents = vault.read_all()?;
+        let change = edit(&vault, &mut contents)?;
+        let generation = vault.replace(&lock, &contents)?;
+        let entry = Entry {
+            secret: Some(change.secret.as_str()),
+            version: change.version,
+            generation: Some(generation),
+            memory: Some(arena.protection().name()),
+            ..Entry::new(change.event, Outcome::Done)
+        };
+        match log.append(&[entry], Some(&vault.audit_key())) {
+            Ok(()) => Ok(change),
+            Err(error) => Err(format!("the change was made, but it could not be recorded: {error}").into()),
+        }
+    })
+}
+
+/// Seconds since 1970, UTC.
+pub(super) fn now() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
+/// A parser of names for clap.
+pub(super) fn secret_name(text: &str) -> Result<SecretName, String> {
+    text.parse().map_err(|error: InvalidName| error.to_string())
+}

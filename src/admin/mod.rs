@@ -1,0 +1,118 @@
+//! `mentiko`, the command for people. None of it is part of `mentiko-exec`.
+
+mod audit;
+mod chain;
+mod context;
+mod init;
+mod quickstart;
+mod secret;
+mod table;
+mod value;
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::memory::{CoreFiles, protect_self};
+
+/// Keep the secrets of your agents: store them, say who may have them, see who had them.
+#[derive(Parser, Debug)]
+#[command(name = "mentiko", version, after_help = "Example: mentiko quickstart")]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Common {
+    /// The instance [default: $MENTIKO_INSTANCE, else /etc/mentiko or ~/.config/mentiko]
+    #[arg(long, global = true, value_name = "DIR")]
+    instance: Option<PathBuf>,
+    /// Read the passphrase from this descriptor
+    #[arg(long, global = true, value_name = "N")]
+    passphrase_fd: Option<RawFd>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make an instance: configuration, key, vault, log
+    Init(init::Arguments),
+    /// Show the whole thing at work in a throwaway instance
+    Quickstart,
+    /// Store and describe secrets
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// List and check chain definitions
+    #[command(subcommand)]
+    Chain(chain::Command),
+    /// Ask the access log
+    #[command(subcommand)]
+    Audit(audit::Command),
+}
+
+/// What went wrong, in one line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Memory(#[from] crate::memory::Error),
+    #[error(transparent)]
+    Instance(#[from] crate::instance::Error),
+    #[error(transparent)]
+    Policy(#[from] crate::policy::Error),
+    #[error(transparent)]
+    Vault(#[from] crate::vault::Error),
+    #[error(transparent)]
+    Audit(#[from] crate::audit::Error),
+    #[error("can't write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Error {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+/// Runs one command: 0 done, 1 failed or a check found something, 2 usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        // The reader has had enough (`mentiko audit query | head`).
+        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mentiko: {}", error.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Error> {
+    protect_self(CoreFiles::Allowed)?;
+    let Cli { common, command } = cli;
+    match command {
+        Command::Init(arguments) => init::run(&common, arguments),
+        Command::Quickstart => quickstart::run(),
+        Command::Secret(command) => secret::run(&common, command),
+        Command::Chain(command) => chain::run(&common, command),
+        Command::Audit(command) => audit::run(&common, command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

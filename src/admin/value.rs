@@ -1,0 +1,65 @@
+//! Taking a value in: from a descriptor, standard input or the terminal, never as an argument.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::RawFd;
+
+use super::Error;
+use crate::instance::{ask, read_secret};
+use crate::memory::{Arena, adopt, equal};
+use crate::vault::MAX_VALUE;
+
+/// Reads a value into the arena and checks it. One final newline is not part of it.
+pub(super) fn read<'a>(name: &str, fd: Option<RawFd>, arena: &'a Arena) -> Result<&'a mut [u8], Error> {
+    // Room for a final newline.
+    let buffer = arena.alloc(MAX_VALUE + 1)?;
+    let length = match fd {
+        Some(fd) => {
+            let fd = adopt(fd).map_err(|_| format!("--value-fd {fd}: no such open descriptor above 2"))?;
+            read_secret(&mut File::from(fd), buffer)
+        }
+        None if std::io::stdin().is_terminal() => return typed(name, buffer, arena),
+        // Not std::io::stdin(): its buffer would keep a copy.
+        None => File::open("/dev/stdin").and_then(|mut input| read_secret(&mut input, buffer)),
+    };
+    let length = length.map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => too_long(name),
+        _ => Error::Other(format!("can't read the value of '{name}': {error}")),
+    })?;
+    let length = match buffer.get(..length) {
+        Some([.., b'\n']) => length - 1,
+        _ => length,
+    };
+    check(name, buffer, length)
+}
+
+/// Asks twice, for nobody sees what is typed.
+fn typed<'a>(name: &str, buffer: &'a mut [u8], arena: &'a Arena) -> Result<&'a mut [u8], Error> {
+    let again = arena.alloc(MAX_VALUE + 1)?;
+    let first = ask(&format!("Value of {name}: "), buffer)?;
+    let second = ask("The same again: ", again)?;
+    let same = equal(buffer.get(..first).unwrap_or_default(), again.get(..second).unwrap_or_default());
+    match same {
+        true => check(name, buffer, first),
+        false => Err(Error::Other("the two differ; nothing was stored".into())),
+    }
+}
+
+fn check<'a>(name: &str, buffer: &'a mut [u8], length: usize) -> Result<&'a mut [u8], Error> {
+    let value = buffer.get_mut(..length).unwrap_or_default();
+    if value.is_empty() {
+        return Err(Error::Other(format!("the value of '{name}' is empty; nothing was stored")));
+    }
+    if value.len() > MAX_VALUE {
+        return Err(too_long(name));
+    }
+    if value.contains(&0) {
+        let fault = "holds a NUL byte, which no environment can carry; store it in base64, for example";
+        return Err(Error::Other(format!("the value of '{name}' {fault}")));
+    }
+    Ok(value)
+}
+
+fn too_long(name: &str) -> Error {
+    Error::Other(format!("the value of '{name}' is longer than {MAX_VALUE} bytes; nothing was stored"))
+}

@@ -1,0 +1,135 @@
+//! The access log under many launches at once, and after crashes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use common::{Site, text};
+
+#[test]
+fn two_hundred_launches_at_once_leave_a_log_that_verifies() {
+    let site = Site::with_two_agents();
+    let before = site.log().len();
+    let mut children = Vec::new();
+    for at in 0..200 {
+        let agent = if at % 2 == 0 { "one" } else { "two" };
+        children.push(site.exec("c", agent).args(["--", "true"]).stderr(Stdio::piped()).spawn().unwrap());
+    }
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let records = site.log();
+    assert_eq!(records.len(), before + 200);
+    for (record, seq) in records.iter().zip(1..) {
+        assert_eq!(record["seq"], seq);
+    }
+    let by = |agent: &str| site.accesses().iter().filter(|record| record["agent"] == agent).count();
+    assert_eq!((by("one"), by("two")), (100, 100));
+    assert!(site.verify().contains(&format!("{} records", records.len())));
+}
+
+#[test]
+fn a_line_that_a_dead_writer_left_is_kept_closed_and_told_of() {
+    let site = Site::with_two_agents();
+    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let torn = br#"{"v":1,"seq":4,"time":"2026"#;
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
+    let broken = site.mentiko(&["audit", "verify"]).output().unwrap();
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken.stdout).contains("unfinished"), "{}", text(&broken.stdout));
+
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    let [.., kept, recovered, access] = lines[..] else { panic!("too few lines") };
+    assert_eq!(kept.as_bytes(), torn);
+    assert!(recovered.contains(r#""event":"log.recovered""#), "{recovered}");
+    assert!(access.contains(r#""outcome":"granted""#), "{access}");
+    assert!(site.verify().contains("1 unfinished"));
+}
+
+/// One edit of the log, and what `verify` says of it.
+#[test]
+fn verify_finds_each_kind_of_tampering() {
+    let site = Site::with_two_agents();
+    for agent in ["one", "two", "one", "nobody", "two"] {
+        site.exec("c", agent).args(["--", "true"]).stderr(Stdio::null()).status().unwrap();
+    }
+    site.verify();
+    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let good = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = good.lines().collect();
+    let with = |edit: &dyn Fn(&mut Vec<String>)| {
+        let mut edited: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        edit(&mut edited);
+        std::fs::write(&path, edited.join("\n") + "\n").unwrap();
+        let output = site.mentiko(&["audit", "verify"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+        text(&output.stdout)
+    };
+    let changed = with(&|lines| lines[4] = lines[4].replace(r#""agent":"two""#, r#""agent":"one""#));
+    assert!(changed.contains(":5: its MAC is wrong"), "{changed}");
+    let missing = with(&|lines| drop(lines.remove(4)));
+    assert!(missing.contains(":5: records 5 to 5 are missing"), "{missing}");
+    let swapped = with(&|lines| lines.swap(3, 4));
+    assert!(swapped.contains("are missing before it"), "{swapped}");
+    let repeated = with(&|lines| lines.insert(4, lines[3].clone()));
+    assert!(repeated.contains(":5: record 4 stands after record 4"), "{repeated}");
+    let inserted = with(&|lines| lines.insert(4, "{}".into()));
+    assert!(inserted.contains("no record"), "{inserted}");
+    let without_mac = with(&|lines| {
+        let at = lines[4].rfind(",\"mac\":").unwrap();
+        lines[4] = format!("{},\"mac\":null}}", &lines[4][..at]);
+    });
+    assert!(without_mac.contains("has no MAC"), "{without_mac}");
+    std::fs::write(&path, &good).unwrap();
+    site.verify();
+}
+
+#[test]
+fn an_older_vault_put_back_is_reported() {
+    let site = Site::with_two_agents();
+    let old = std::fs::read(site.file("vault")).unwrap();
+    site.set("A", "another-value");
+    site.verify();
+    std::fs::write(site.file("vault"), old).unwrap();
+    // It opens: only the log knows better.
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    let output = site.mentiko(&["audit", "verify"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("rolled back: it has generation 3, the log knows 4"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn query_filters_by_each_field_and_by_time() {
+    let site = Site::with_two_agents();
+    for (agent, run) in [("one", "r1"), ("two", "r1"), ("one", "r2"), ("nobody", "r2")] {
+        site.exec("c", agent).args(["--run-id", run, "--", "true"]).stderr(Stdio::null()).status().unwrap();
+    }
+    let count = |filter: &[&str]| {
+        let output = site.mentiko(&["audit", "query", "--count"]).args(filter).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).trim().parse::<usize>().unwrap()
+    };
+    assert_eq!(count(&["--event", "secret.access"]), 4);
+    assert_eq!(count(&["--agent", "one"]), 2);
+    assert_eq!(count(&["--secret", "B", "--outcome", "granted"]), 1);
+    assert_eq!(count(&["--run", "r2", "--outcome", "denied"]), 1);
+    assert_eq!(count(&["--chain", "c", "--run", "r1"]), 2);
+    assert_eq!(count(&["--chain", "d"]), 0);
+    assert_eq!(count(&["--since", "2000-01-01", "--until", "2000-12-31"]), 0);
+    assert_eq!(count(&["--since", "2000-01-01"]), site.log().len());
+    let lines = site.mentiko(&["audit", "query", "--json", "--secret", "A", "--agent", "one"]).output().unwrap();
+    let file = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let log = std::fs::read_to_string(file).unwrap();
+    for line in text(&lines.stdout).lines() {
+        assert!(log.lines().any(|known| known == line), "lines are passed on untouched: {line}");
+    }
+}
