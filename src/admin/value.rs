@@ -1,7 +1,7 @@
 //! Taking a value in: from a descriptor, standard input or the terminal, never as an argument.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::fd::RawFd;
 
 use super::Error;
@@ -19,8 +19,7 @@ pub(super) fn read<'a>(name: &str, fd: Option<RawFd>, arena: &'a Arena) -> Resul
             read_secret(&mut File::from(fd), buffer)
         }
         None if std::io::stdin().is_terminal() => return typed(name, buffer, arena),
-        // Not std::io::stdin(): its buffer would keep a copy.
-        None => File::open("/dev/stdin").and_then(|mut input| read_secret(&mut input, buffer)),
+        None => read_secret(&mut Unbuffered, buffer),
     };
     let length = length.map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData => too_long(name),
@@ -31,6 +30,15 @@ pub(super) fn read<'a>(name: &str, fd: Option<RawFd>, arena: &'a Arena) -> Resul
         _ => length,
     };
     check(name, buffer, length)
+}
+
+/// Standard input without the buffer of std::io::Stdin, which would keep a copy.
+struct Unbuffered;
+
+impl Read for Unbuffered {
+    fn read(&mut self, place: &mut [u8]) -> std::io::Result<usize> {
+        Ok(nix::unistd::read(std::io::stdin(), place)?)
+    }
 }
 
 /// Asks twice, for nobody sees what is typed.

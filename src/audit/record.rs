@@ -69,7 +69,7 @@ pub struct Entry<'a> {
     pub reason: Option<&'a str>,
     /// The vault's generation.
     pub generation: Option<u64>,
-    /// argv[0]'s base name; arguments may hold data.
+    /// The base name of argv\[0\]; arguments may hold data.
     pub command: Option<&'a str>,
     /// What keeps the agent from the instance's files.
     pub fence: Option<&'a str>,

@@ -61,12 +61,7 @@ fn serve(arena: &Arena, ended: &OwnedFd, alive: OwnedFd) {
     let _ = setsid();
     arena.lock_shared();
     close_all_but(ended.as_raw_fd());
-    loop {
-        match read(ended.as_fd(), &mut [0]) {
-            Err(Errno::EINTR) => {}
-            _ => break,
-        }
-    }
+    while read(ended.as_fd(), &mut [0]) == Err(Errno::EINTR) {}
     arena.overwrite_shared();
 }
 

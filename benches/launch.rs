@@ -1,0 +1,172 @@
+//! What a launch costs: whole-process times of `mentiko-exec ... -- true` against `true` alone and
+//! `env true`, in turn within one run, on tmpfs and on disk, and with vaults of different sizes.
+//!
+//! `cargo bench --bench launch` prints the tables of docs/performance.md. Options: `--rounds N`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mentiko_exec::instance::Instance;
+use mentiko_exec::memory::Arena;
+use mentiko_exec::policy::SecretName;
+use mentiko_exec::vault::{Vault, WriteLock};
+
+const WRAPPER: &str = env!("CARGO_BIN_EXE_mentiko-exec");
+const MENTIKO: &str = env!("CARGO_BIN_EXE_mentiko");
+/// Secrets that the agent is granted.
+const GRANTED: usize = 8;
+
+fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    let rounds = words.iter().position(|word| word == "--rounds").map_or(300, |at| words[at + 1].parse().unwrap());
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+
+    println!("{GRANTED} secrets granted; {rounds} rounds, each command once a round; medians.\n");
+    println!(
+        "| where | secrets in the vault | true | env true | mentiko-exec true | ratio to env | ratio of the cost over true |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let vaults: Vec<(&str, usize, PathBuf)> = [
+        ("tmpfs", 10, shm.path()),
+        ("tmpfs", 1_000, shm.path()),
+        ("tmpfs", 100_000, shm.path()),
+        ("disk", 10, disk.path()),
+    ]
+    .map(|(place, secrets, folder)| (place, secrets, site(&folder.join(format!("{secrets}")), secrets)))
+    .into();
+    // All in turn within one round, so that what disturbs the machine disturbs all alike.
+    let mut times: Vec<[Vec<Duration>; 3]> = vaults.iter().map(|_| Default::default()).collect();
+    for round in 0..rounds + 10 {
+        for ((_, _, instance), times) in vaults.iter().zip(&mut times) {
+            let commands = [bare(), through_env(), launch(instance)];
+            for (command, times) in commands.into_iter().zip(times) {
+                let time = time(command);
+                // The first rounds fill the caches.
+                if round >= 10 {
+                    times.push(time);
+                }
+            }
+        }
+    }
+    for ((place, secrets, _), times) in vaults.iter().zip(times) {
+        let [bare, env, ours] = times.map(median);
+        println!(
+            "| {place} | {secrets} | {:.3} ms | {:.3} ms | {:.3} ms | {:.2} | {:.2} |",
+            milliseconds(bare),
+            milliseconds(env),
+            milliseconds(ours),
+            milliseconds(ours) / milliseconds(env),
+            (milliseconds(ours) - milliseconds(bare)) / (milliseconds(env) - milliseconds(bare)),
+        );
+    }
+    println!("\n| secrets in the vault | peak resident memory of the wrapper |");
+    println!("|---|---|");
+    for (place, secrets, instance) in &vaults {
+        if *place == "tmpfs" {
+            println!("| {secrets} | {} |", peak(instance));
+        }
+    }
+}
+
+/// An instance whose chain `c` grants its agent the first secrets of a vault of this many.
+fn site(folder: &Path, secrets: usize) -> PathBuf {
+    let made = Command::new(MENTIKO).arg("init").arg(folder).stdout(Stdio::null()).status().unwrap();
+    assert!(made.success());
+    let instance = Instance::open(folder).unwrap();
+    let arena = Arena::new().unwrap();
+    let key = instance.key.read(None, &arena).unwrap();
+    let lock = WriteLock::take(&instance).unwrap();
+    let vault = Vault::open(&instance, key, &arena).unwrap();
+    let mut contents = vault.read_all().unwrap();
+    let value = arena.alloc(48).unwrap();
+    for number in 0..secrets {
+        let name: SecretName = format!("SERVICE_{number:06}_API_KEY").parse().unwrap();
+        let mut record = Vault::new_record(name.clone(), 1_700_000_000);
+        value.fill(b'v');
+        vault.add_version(&mut record, value, 1_700_000_000).unwrap();
+        contents.insert(name, record);
+    }
+    vault.replace(&lock, &contents).unwrap();
+    let granted: Vec<String> = (0..GRANTED).map(|number| format!("\"SERVICE_{number:06}_API_KEY\"")).collect();
+    let definition = format!(r#"{{"secrets": [{0}], "agents": {{"a": [{0}]}}}}"#, granted.join(", "));
+    std::fs::write(folder.join("chains/c.json"), definition).unwrap();
+    folder.to_owned()
+}
+
+fn bare() -> Command {
+    with_environment("/bin/true")
+}
+
+fn through_env() -> Command {
+    let mut command = with_environment("/usr/bin/env");
+    command.arg("/bin/true");
+    command
+}
+
+fn launch(instance: &Path) -> Command {
+    let mut command = with_environment(WRAPPER);
+    command.args(["--chain", "c", "--agent", "a", "--instance"]).arg(instance).args(["--", "/bin/true"]);
+    command
+}
+
+/// The environment of an ordinary login with a project's own variables, the same everywhere.
+fn with_environment(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().stdin(Stdio::null());
+    for (name, value) in [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", "/home/user"),
+        ("USER", "user"),
+        ("LOGNAME", "user"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "xterm-256color"),
+        ("PWD", "/home/user/project"),
+        ("SHLVL", "1"),
+        ("EDITOR", "vim"),
+        ("DISPLAY", ":0"),
+        ("XDG_RUNTIME_DIR", "/run/user/1000"),
+        ("NVM_DIR", "/home/user/.nvm"),
+        ("PYENV_ROOT", "/home/user/.pyenv"),
+        ("VIRTUAL_ENV", "/home/user/project/.venv"),
+        ("DATABASE_URL", "postgres://localhost/app"),
+        ("REDIS_URL", "redis://localhost"),
+        ("LOG_LEVEL", "info"),
+        ("APP_ENV", "production"),
+        ("TZ", "UTC"),
+    ] {
+        command.env(name, value);
+    }
+    command
+}
+
+fn time(mut command: Command) -> Duration {
+    let start = Instant::now();
+    let status = command.status().unwrap();
+    let time = start.elapsed();
+    assert!(status.success());
+    time
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// By GNU time, whose own memory is small: a process counts its parent's memory from before exec.
+fn peak(instance: &Path) -> String {
+    let launch = launch(instance);
+    let mut command = with_environment("/usr/bin/time");
+    command.args(["-f", "%M"]).arg(launch.get_program()).args(launch.get_args());
+    match command.output() {
+        Ok(output) => format!("{} KiB", String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => format!("not measured: GNU time can't be run ({error})"),
+    }
+}
