@@ -10,4 +10,5 @@ pub mod instance;
 pub mod launch;
 pub mod memory;
 pub mod policy;
+pub mod text;
 pub mod vault;

@@ -198,7 +198,7 @@ fn check(common: &Common, named: Vec<PathBuf>) -> Result<ExitCode, Error> {
     let vault = match &instance {
         Ok(instance) => Some(context::vault(common, instance, &arena)?),
         Err(error) => {
-            eprintln!("mentiko: only the form is checked, not against a vault: {error}");
+            super::say(&format!("only the form is checked, not against a vault: {error}"));
             None
         }
     };

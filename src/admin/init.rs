@@ -13,6 +13,7 @@ use crate::audit::{Entry, Event, Log, Outcome};
 use crate::instance::{
     self, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Uuid, ask, defaults_for_init, fill, uuid_v7,
 };
+use crate::launch::search;
 use crate::memory::{Arena, equal, with_wiped_stack};
 use crate::vault::{self, PassphraseCost, WriteLock};
 
@@ -56,7 +57,7 @@ fn source(arguments: &Arguments) -> Result<KeySource, Error> {
         ("command", _) if arguments.command.is_empty() => {
             return Err("--key command needs the command: --key command -- pass show mentiko/key".to_owned().into());
         }
-        ("command", _) => KeySource::Command(arguments.command.clone()),
+        ("command", _) => KeySource::Command(with_absolute_program(&arguments.command)?),
         (_, Some(("systemd-credential", name))) if !name.is_empty() => KeySource::SystemdCredential(name.to_owned()),
         (other, _) => {
             let known = "file, passphrase, systemd-credential=NAME, command";
@@ -67,6 +68,18 @@ fn source(arguments: &Arguments) -> Result<KeySource, Error> {
         (KeySource::Command(_), _) | (_, true) => Ok(source),
         _ => Err("a command was given, but not --key command".to_owned().into()),
     }
+}
+
+/// The command with its program's whole path: a later search of PATH would let the caller of a
+/// launch choose what sees the key.
+fn with_absolute_program(command: &[String]) -> Result<Vec<String>, Error> {
+    let mut command = command.to_vec();
+    if let Some(program) = command.first_mut() {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = search(program.as_ref(), &path).map_err(|failure| failure.to_string())?;
+        *program = std::path::absolute(found)?.to_string_lossy().into_owned();
+    }
+    Ok(command)
 }
 
 /// Where the parts of a new instance go: as instance.json is to name them.

@@ -9,6 +9,7 @@ mod secret;
 mod table;
 mod value;
 
+use std::io::Write;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::memory::{CoreFiles, protect_self};
+use crate::text::{printable, usage_error};
 
 /// Keep the secrets of your agents: store them, say who may have them, see who had them.
 #[derive(Parser, Debug)]
@@ -82,16 +84,31 @@ impl From<String> for Error {
 
 /// Runs one command: 0 done, 1 failed or a check found something, 2 usage.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            say(&usage_error(&error));
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
     match run(cli) {
         Ok(code) => code,
         // The reader has had enough (`mentiko audit query | head`).
         Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mentiko: {}", error.to_string().replace('\n', " "));
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line on standard error. Not eprintln!, which panics where nobody reads.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "mentiko: {}", printable(text));
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Error> {

@@ -166,7 +166,7 @@ fn confirmed(question: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    eprint!("{question}");
+    write!(std::io::stderr(), "{question}")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -305,7 +305,7 @@ fn unknown(name: &SecretName) -> Error {
 fn warn_of_unknown_chains(chains: &std::path::Path, scope: &Scope) {
     let Scope::Chains(names) = scope else { return };
     for name in names.iter().filter(|name| !path_of(chains, name).exists()) {
-        eprintln!("mentiko: there is no chain '{name}' yet ({})", path_of(chains, name).display());
+        super::say(&format!("there is no chain '{name}' yet ({})", path_of(chains, name).display()));
     }
 }
 

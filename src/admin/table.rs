@@ -5,6 +5,7 @@ use std::io::Write;
 use comfy_table::{Table, presets};
 
 use super::Error;
+use crate::text::printable;
 
 /// Prints rows under their headings, columns two blanks apart. Every cell is escaped: names come
 /// from files that somebody may have tampered with.
@@ -13,7 +14,7 @@ pub(super) fn print(headings: &[&str], rows: &[Vec<String>]) -> Result<(), Error
     table.load_style(presets::NOTHING);
     table.set_header(headings.to_vec());
     for row in rows {
-        table.add_row(row.iter().map(|cell| cell.escape_debug().to_string()).collect::<Vec<_>>());
+        table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

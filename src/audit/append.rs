@@ -16,7 +16,7 @@ use super::tail::{self, Torn};
 use super::{Error, Origin};
 use crate::instance::{self, Instance, sync_folder};
 use crate::policy::SecretName;
-use crate::vault::{AuditKey, Secret};
+use crate::vault::{AuditKey, Secret, sha256};
 
 /// The log of one instance.
 #[derive(Debug)]
@@ -87,6 +87,9 @@ impl Log {
         let mut end = self.end()?;
         let mut out = Vec::with_capacity(1024 * entries.len());
         let torn = end.torn.take();
+        if end.open {
+            out.push(b'\n');
+        }
         if let Some(torn) = &torn {
             self.recover(torn, &mut out, &mut end, key)?;
         }
@@ -97,19 +100,16 @@ impl Log {
         write_whole(&file, &path, &out)?;
         // Others may append while this sync runs; it covers whatever stands in the file.
         drop(lock);
-        file.sync_data().map_err(|error| Error::file("sync", &path, error))?;
+        file.sync_data().map_err(|error| Error::Unsynced { path, error })?;
         if is_new {
             sync_folder(&self.folder)?;
         }
         Ok(())
     }
 
-    /// Closes a torn line and says so, in a line that is chained to it.
+    /// Tells of a torn line, in a line that is chained to it and to the record before it.
     fn recover(&self, torn: &Torn, out: &mut Vec<u8>, end: &mut End, key: Option<&AuditKey>) -> Result<(), Error> {
-        if torn.open {
-            out.push(b'\n');
-        }
-        end.head.hash = torn.hash;
+        end.head.hash = sha256(&[end.head.hash, torn.hash].concat());
         let reason = format!("a line of {} bytes was left unfinished", torn.bytes);
         let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LogRecovered, Outcome::Done) };
         write_line(out, &entry, &mut end.head, &self.origin, &self.instance, key)
@@ -125,13 +125,13 @@ impl Log {
     /// Where the log ends, and at which time it goes on: never before the last line's.
     fn end(&self) -> Result<End, Error> {
         let mut head = Head::start();
-        let mut torn = None;
+        let (mut torn, mut open) = (None, false);
         let mut latest = None;
         for segment in segments(&self.folder)?.into_iter().rev() {
             let file = instance::open_trusted(&segment, instance::Access::OthersRead)?;
             let tail = tail::read(&file).map_err(|error| Error::file("read", &segment, error))?;
             if latest.is_none() {
-                torn = tail.torn;
+                (torn, open) = (tail.torn, tail.open);
                 latest = segment.file_name().and_then(|name| name.to_str()).map(str::to_owned);
             }
             if let Some(found) = tail.head {
@@ -145,11 +145,11 @@ impl Log {
         }
         // A torn line is closed in its own segment; a clock set back does not open an older one.
         let name = match latest {
-            Some(latest) if torn.is_some() => latest,
+            Some(latest) if torn.is_some() || open => latest,
             Some(latest) => latest.max(name_for(&head.time)),
             None => name_for(&head.time),
         };
-        Ok(End { head, torn, name })
+        Ok(End { head, torn, open, name })
     }
 }
 
@@ -157,6 +157,7 @@ impl Log {
 struct End {
     head: Head,
     torn: Option<Torn>,
+    open: bool,
     name: String,
 }
 

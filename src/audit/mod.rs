@@ -31,6 +31,14 @@ pub enum Error {
         /// Why.
         error: std::io::Error,
     },
+    /// The record is in the file, and may not be on stable storage.
+    #[error("access log: can't sync {path}: {error}")]
+    Unsynced {
+        /// The segment.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The segment is not one that this user may trust.
     #[error("access log: {0}")]
     Instance(#[from] crate::instance::Error),

@@ -11,16 +11,24 @@ use crate::vault::sha256;
 pub(super) struct Tail {
     /// The last whole record; `None` in a segment without one.
     pub(super) head: Option<Head>,
-    /// What follows it: the part of a line, and whether its newline is missing.
+    /// What follows it and is no record: what a dead writer left.
     pub(super) torn: Option<Torn>,
+    /// Whether the last newline is missing.
+    pub(super) open: bool,
 }
 
-/// The rest that a writer left which died in the middle of a line.
+/// The rest that a writer left which died in the middle of a line, without a final newline. More
+/// than one line where the next writer died while it recovered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Torn {
     pub(super) bytes: u64,
     pub(super) hash: [u8; 32],
-    pub(super) open: bool,
+}
+
+impl Torn {
+    fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, hash: sha256(bytes) }
+    }
 }
 
 /// How much is read first; records have some 600 bytes.
@@ -48,11 +56,9 @@ fn parse(bytes: &[u8], from_start: bool) -> Option<Tail> {
         None => (bytes, true),
     };
     if bytes.is_empty() {
-        return Some(Tail { head: None, torn: None });
+        return Some(Tail { head: None, torn: None, open: false });
     }
-    let mut torn = None;
     let mut rest = closed;
-    let mut is_last = true;
     loop {
         let at = rest.iter().rposition(|&byte| byte == b'\n');
         let line = match at {
@@ -60,18 +66,14 @@ fn parse(bytes: &[u8], from_start: bool) -> Option<Tail> {
             None if from_start => rest,
             None => return None,
         };
-        // A line without its newline is torn even if it parses: its writer never acknowledged it.
-        let record = Record::parse(line).filter(|_| !(is_last && open));
-        if let Some(Record { seq, time, .. }) = record {
-            return Some(Tail { head: Some(Head { seq, time, hash: sha256(line) }), torn });
+        // A record that lacks nothing but its newline counts: once it is closed, verify sees it.
+        if let Some(Record { seq, time, .. }) = Record::parse(line) {
+            let torn = closed.get(rest.len() + 1..).map(Torn::of);
+            return Some(Tail { head: Some(Head { seq, time, hash: sha256(line) }), torn, open });
         }
-        if is_last {
-            torn = Some(Torn { bytes: line.len() as u64, hash: sha256(line), open });
-        }
-        is_last = false;
         match at {
             Some(at) => rest = rest.get(..at)?,
-            None => return Some(Tail { head: None, torn }),
+            None => return Some(Tail { head: None, torn: Some(Torn::of(closed)), open }),
         }
     }
 }
@@ -100,10 +102,10 @@ mod tests {
 
     #[test]
     fn the_head_is_the_last_whole_record() {
-        assert_eq!(tail_of(b""), Tail { head: None, torn: None });
+        assert_eq!(tail_of(b""), Tail { head: None, torn: None, open: false });
         for count in [1, 2, 50] {
             let (out, head) = lines(count);
-            assert_eq!(tail_of(&out), Tail { head: Some(head), torn: None });
+            assert_eq!(tail_of(&out), Tail { head: Some(head), torn: None, open: false });
         }
     }
 
@@ -111,12 +113,14 @@ mod tests {
     fn every_cut_of_the_last_line_is_torn() {
         let (out, head) = lines(2);
         let first = out.iter().position(|&byte| byte == b'\n').unwrap() + 1;
-        for end in first + 1..out.len() {
+        for end in first + 1..out.len() - 1 {
             let tail = tail_of(&out[..end]);
-            assert_eq!(tail.head.unwrap().seq, 1);
-            let torn = tail.torn.unwrap();
-            assert_eq!((torn.bytes, torn.hash, torn.open), ((end - first) as u64, sha256(&out[first..end]), true));
+            assert_eq!((tail.head.unwrap().seq, tail.open), (1, true));
+            assert_eq!(tail.torn.unwrap(), Torn { bytes: (end - first) as u64, hash: sha256(&out[first..end]) });
         }
+        // Only the newline is missing.
+        let whole = tail_of(&out[..out.len() - 1]);
+        assert_eq!(whole, Tail { head: Some(head.clone()), torn: None, open: true });
         assert_eq!(tail_of(&out).head, Some(head));
     }
 

@@ -40,21 +40,26 @@ pub struct Fault {
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
 pub fn verify(folder: &Path, key: &AuditKey) -> Result<Result<Report, Fault>, Error> {
     let mut state = State { head: Head::start(), torn: None, report: Report::default() };
+    let (mut last, mut lines) = (folder.to_owned(), 0);
     for path in segments(folder)? {
         let cant_read = |error| Error::file("read", &path, error);
         let mut reader = BufReader::with_capacity(1 << 16, File::open(&path).map_err(cant_read)?);
         let mut line = Vec::new();
-        let mut number = 0;
+        (last, lines) = (path.clone(), 0);
         loop {
             line.clear();
             if reader.read_until(b'\n', &mut line).map_err(cant_read)? == 0 {
                 break;
             }
-            number += 1;
+            lines += 1;
             if let Err(what) = state.line(&line, key) {
-                return Ok(Err(Fault { path, line: number, what }));
+                return Ok(Err(Fault { path, line: lines, what }));
             }
         }
+    }
+    if state.torn.is_some() {
+        let what = "the last line is no record; the next launch will tell of it".into();
+        return Ok(Err(Fault { path: last, line: lines, what }));
     }
     state.report.head = head_text(&state.head);
     Ok(Ok(state.report))
@@ -62,8 +67,8 @@ pub fn verify(folder: &Path, key: &AuditKey) -> Result<Result<Report, Fault>, Er
 
 struct State {
     head: Head,
-    /// The hash of a line that is no record: only `log.recovered` may follow.
-    torn: Option<[u8; 32]>,
+    /// Lines that are no records: only `log.recovered` may follow.
+    torn: Option<Vec<u8>>,
     report: Report,
 }
 
@@ -74,10 +79,15 @@ impl State {
         };
         let parsed = Record::parse(line).zip(split_mac(line));
         let Some((record, (covered, mac))) = parsed else {
-            return match self.torn.replace(sha256(line)) {
-                None => Ok(()),
-                Some(_) => Err("the line is no record".into()),
-            };
+            // More than one where a writer died while it recovered what another had left.
+            match &mut self.torn {
+                None => self.torn = Some(line.to_vec()),
+                Some(torn) => {
+                    torn.push(b'\n');
+                    torn.extend_from_slice(line);
+                }
+            }
+            return Ok(());
         };
         match mac {
             Some(mac) if !key.is_mac(covered, &mac) => {
@@ -117,7 +127,7 @@ impl State {
         let before = match self.torn.take() {
             Some(torn) if is_recovery => {
                 self.report.recovered += 1;
-                torn
+                sha256(&[self.head.hash, sha256(&torn)].concat())
             }
             Some(_) => return Err("the line before it is no record".into()),
             None if is_recovery => return Err("it tells of an unfinished line that is not there".into()),

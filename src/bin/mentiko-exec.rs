@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io::Write;
 use std::process::ExitCode;
 
-use mentiko_exec::audit::{Event, Outcome};
+use mentiko_exec::audit::{self, Event, Outcome};
 use mentiko_exec::launch::{
     Decided, Environment, Failure, Inherited, Site, Status, become_agent, decide, parse, resolve,
 };
@@ -31,7 +31,7 @@ fn launch() -> Result<ExitCode, Failure> {
 fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure> {
     let program = resolve(&site.arguments)?;
     let definition = Definition::open(&site.instance.chains, &site.arguments.chain)?;
-    let inherited = Inherited::of_this_process(&site.arguments, &definition);
+    let inherited = Inherited::of_this_process(&site.arguments, &definition, &site.instance.key);
     let decided = decide(site, &definition, &inherited, arena)?;
     if site.arguments.dry_run {
         return print(site, &decided);
@@ -39,7 +39,10 @@ fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure>
     let (secrets, contents) = decided.open(site.arguments.deliver, arena)?;
     let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
     let (key, _) = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
-    let recorded = site.log.grant(&entry, &secrets, key)?;
+    let recorded = site.log.grant(&entry, &secrets, key).map_err(|error| match error {
+        audit::Error::Unsynced { .. } => site.never_ran(error.into(), arena),
+        other => other.into(),
+    })?;
     let launched = Environment::build(site, inherited, &contents, secrets, &recorded)
         .and_then(|environment| become_agent(site, &program, &environment, arena, core_limit));
     launched.map(|never: Infallible| match never {}).map_err(|failure| site.never_ran(failure, arena))

@@ -125,9 +125,10 @@ fn key_source(folder: &Path, tree: &Tree) -> Result<KeySource, String> {
                 Some(Tree::Array(words)) => words.iter().map(|word| word.as_str().map(str::to_owned)).collect(),
                 _ => None,
             };
-            argv.filter(|argv| !argv.is_empty())
+            // A search of PATH would let the caller choose the program that sees the key.
+            argv.filter(|argv| argv.first().is_some_and(|program| program.starts_with('/')))
                 .map(KeySource::Command)
-                .ok_or_else(|| "key.argv is not a list of strings with at least one".into())
+                .ok_or_else(|| "key.argv is not a list of strings that begins with an absolute path".into())
         }
         _ => Ok(KeySource::Passphrase),
     }
@@ -184,13 +185,14 @@ mod tests {
     #[test]
     fn each_source_has_its_own_fields() {
         assert!(instance(&with_key(r#"{"source":"passphrase"}"#)).is_ok());
-        assert!(instance(&with_key(r#"{"source":"command","argv":["pass","show","k"]}"#)).is_ok());
+        assert!(instance(&with_key(r#"{"source":"command","argv":["/usr/bin/pass","show","k"]}"#)).is_ok());
         assert!(instance(&with_key(r#"{"source":"systemd-credential","name":"mentiko"}"#)).is_ok());
         for (key, part) in [
             (r#"{"source":"file"}"#, "'path' is missing"),
             (r#"{"source":"file","path":"k","argv":[]}"#, "unknown field 'key.argv'"),
             (r#"{"source":"command","argv":[]}"#, "key.argv"),
             (r#"{"source":"command","argv":[1]}"#, "key.argv"),
+            (r#"{"source":"command","argv":["pass"]}"#, "key.argv"),
             (r#"{"source":"systemd-credential","name":"../k"}"#, "key.name"),
             (r#"{"source":"tpm"}"#, "key.source is none of"),
             (r#""file""#, "'source' is missing"),

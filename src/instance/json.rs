@@ -137,7 +137,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
         while let Some(key) = map.next_key::<String>()? {
             if members.iter().any(|(known, _)| *known == key) {
                 let key = key.escape_debug();
-                return Err(de::Error::custom(format!("the key \"{key}\" stands twice; keep one")));
+                return Err(de::Error::custom(format!("the key \"{key}\" stands twice")));
             }
             members.push((key, map.next_value()?));
         }

@@ -59,6 +59,14 @@ pub enum Error {
     /// The instance key can't be had.
     #[error("no instance key: {0}")]
     Key(String),
+    /// What must be asked for can't be.
+    #[error(
+        "there is no terminal to ask on ({0}); give a passphrase by --passphrase-fd N, a value on standard input or by --value-fd N"
+    )]
+    NoTerminal(std::io::Error),
+    /// The person asked did not want to answer.
+    #[error("cancelled; nothing was changed")]
+    Cancelled,
     /// Locked memory can't be had.
     #[error(transparent)]
     Memory(#[from] crate::memory::Error),

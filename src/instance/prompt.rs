@@ -21,14 +21,13 @@ const DELETE: u8 = 127;
 /// and a String in between would leave copies.
 pub fn ask(prompt: &str, buffer: &mut [u8]) -> Result<usize, Error> {
     let failed = |error: io::Error| Error::file("use", "/dev/tty", error);
-    let tty = File::options().read(true).write(true).open("/dev/tty").map_err(|error| {
-        Error::Key(format!(
-            "it must be asked for, and there is no terminal ({error}); give it by a descriptor or stdin"
-        ))
-    })?;
+    let tty = File::options().read(true).write(true).open("/dev/tty").map_err(Error::NoTerminal)?;
     let raw = Quiet::start(&tty).map_err(failed)?;
     (&tty).write_all(prompt.as_bytes()).map_err(failed)?;
-    let answer = read_line(&tty, buffer).map_err(failed);
+    let answer = read_line(&tty, buffer).map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Error::Cancelled,
+        _ => failed(error),
+    });
     drop(raw);
     (&tty).write_all(b"\n").map_err(failed)?;
     answer

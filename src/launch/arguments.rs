@@ -7,10 +7,12 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
+use nix::unistd::getpid;
 
 use super::{Failure, Status};
 use crate::memory::{CoreFiles, adopt, is_open};
 use crate::policy::{AgentName, ChainName, RunId};
+use crate::text::usage_error;
 
 /// Run an agent with exactly the secrets that its chain grants it.
 #[derive(Parser, Debug)]
@@ -62,6 +64,9 @@ pub struct Arguments {
     /// The agent's command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+    /// What systemd hands over, by its own protocol
+    #[arg(skip)]
+    pub listen_fds: Vec<RawFd>,
 }
 
 /// How a value reaches the agent.
@@ -75,7 +80,7 @@ pub enum Delivery {
 
 /// Parses the process's arguments; `None` after `--help` and `--version`, which are printed.
 pub fn parse() -> Result<Option<Arguments>, Failure> {
-    let arguments = match Arguments::try_parse() {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return match error.print() {
@@ -83,24 +88,32 @@ pub fn parse() -> Result<Option<Arguments>, Failure> {
                 Err(error) => Err(Failure::new(Status::Other, error.to_string())),
             };
         }
-        Err(error) => return Err(Failure::new(Status::Other, one_line(&error.to_string()))),
+        Err(error) => return Err(Failure::new(Status::Other, usage_error(&error))),
     };
     // Checked while nothing of ours is open: no number can mean a file that was opened later.
-    match arguments.pass_fd.iter().chain(&arguments.passphrase_fd).find(|&&fd| !is_open(fd)) {
-        None => Ok(Some(arguments)),
-        Some(fd) => Err(Failure::new(Status::Other, format!("descriptor {fd} is not open"))),
+    let usage = |text: String| Err(Failure::new(Status::Other, text));
+    if let Some(fd) = arguments.pass_fd.iter().chain(&arguments.passphrase_fd).find(|&&fd| !is_open(fd)) {
+        return usage(format!("descriptor {fd} is not open"));
     }
+    if let Some(fd) = arguments.passphrase_fd.filter(|fd| arguments.pass_fd.contains(fd)) {
+        return usage(format!(
+            "descriptor {fd} is named by both --passphrase-fd and --pass-fd; the agent gets no passphrase"
+        ));
+    }
+    arguments.listen_fds = listen_fds();
+    Ok(Some(arguments))
 }
 
-/// What clap says over several lines, without its usage and hints.
-fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:"))
-        .filter(|line| !line.is_empty())
-        .collect();
-    format!("{}; see --help", lines.join(" ").trim_start_matches("error: "))
+/// The descriptors that systemd hands to this process (sd_listen_fds(3)).
+fn listen_fds() -> Vec<RawFd> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<RawFd>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == getpid().as_raw() => {
+            let end = 3i32.saturating_add(count);
+            (3..end).take(1024).filter(|&fd| is_open(fd)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl Arguments {
@@ -147,7 +160,7 @@ mod tests {
             &["mentiko-exec", "-x"],
         ] {
             let error = Arguments::try_parse_from(words).unwrap_err();
-            let line = one_line(&error.to_string());
+            let line = usage_error(&error);
             assert!(!line.contains('\n') && !line.contains("Usage"), "{line}");
         }
     }

@@ -28,7 +28,7 @@ pub fn resolve(arguments: &Arguments) -> Result<Program, Failure> {
     }
     let name = arguments.command.first().map(OsString::as_os_str).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    let found = find(name, &path)?;
+    let found = search(name, &path)?;
     let text = |word: &OsStr| {
         CString::new(word.as_bytes()).map_err(|_| Failure::new(Status::Other, "an argument holds a NUL byte"))
     };
@@ -38,7 +38,8 @@ pub fn resolve(arguments: &Arguments) -> Result<Program, Failure> {
     })
 }
 
-fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
+/// Finds a program by its name in the folders of `path`, or by its path where it has a slash.
+pub fn search(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     let shown = name.to_string_lossy();
     let shown = shown.escape_debug();
     let not_found = || Failure::new(Status::NotFound, format!("'{shown}': command not found"));
@@ -65,8 +66,9 @@ fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
         let candidate = Path::new(&OsString::from_vec(folder.to_vec())).join(name);
         match check(&candidate) {
             Ok(()) => return Ok(candidate),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            Err(errno) => in_the_way = in_the_way.or(Some(errno)),
+            Err(errno) if candidate.symlink_metadata().is_ok() => in_the_way = in_the_way.or(Some(errno)),
+            // Not there, or in a folder that this user can't search.
+            Err(_) => {}
         }
     }
     Err(in_the_way.map_or_else(not_found, refused))
@@ -100,7 +102,7 @@ mod tests {
         put(one.path(), "dead", 0o644);
         std::fs::create_dir(one.path().join("folder")).unwrap();
         let path: OsString = format!("::/nonexistent:{}:{}", one.path().display(), two.path().display()).into();
-        let status = |name: &str| find(OsStr::new(name), &path).map_err(|failure| failure.to_string());
+        let status = |name: &str| search(OsStr::new(name), &path).map_err(|failure| failure.to_string());
         assert_eq!(status("tool").unwrap(), two.path().join("tool"));
         assert!(status("dead").unwrap_err().contains("is not executable"));
         assert!(status("folder").unwrap_err().contains("is a folder"));
@@ -112,6 +114,6 @@ mod tests {
     #[test]
     fn an_empty_element_of_path_is_not_the_current_folder() {
         // The tests run in the folder of the crate, where Cargo.toml stands.
-        assert!(find(OsStr::new("Cargo.toml"), OsStr::new(":")).unwrap_err().to_string().contains("not found"));
+        assert!(search(OsStr::new("Cargo.toml"), OsStr::new(":")).unwrap_err().to_string().contains("not found"));
     }
 }

@@ -103,9 +103,10 @@ pub(super) fn check_length(secret: &Secret<'_>, delivery: Delivery) -> Result<()
     let fits = secret.variable().as_str().len() + secret.value().len() + 2 <= MAX_ASSIGNMENT;
     match fits || delivery == Delivery::File {
         true => Ok(()),
-        false => Err(Failure::new(
+        false => Err(Failure::of_secret(
             Status::Configuration,
             format!("secret '{}' is too long for variable '{}'; use --deliver file", secret.name(), secret.variable()),
+            secret.name().clone(),
         )),
     }
 }

@@ -2,10 +2,9 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::RawFd;
 
 use nix::errno::Errno;
-use nix::unistd::{execve, getpid};
+use nix::unistd::execve;
 
 use super::{Environment, Failure, Program, Site, Status};
 use crate::memory::{self, Arena, CoreFiles};
@@ -22,7 +21,7 @@ pub fn become_agent(
 ) -> Result<Infallible, Failure> {
     let other = |what: &str, errno: Errno| Failure::new(Status::Other, format!("can't {what}: {errno}"));
     let mut keep = site.arguments.pass_fd.clone();
-    keep.extend(listen_fds());
+    keep.extend(&site.arguments.listen_fds);
     keep.extend(environment.descriptors());
     memory::mark_close_on_exec(&keep).map_err(|errno| other("close descriptors", errno))?;
     if site.arguments.core_files() == CoreFiles::Allowed {
@@ -52,16 +51,4 @@ fn run_in_shell(program: &Program, environment: &Environment<'_>) -> Errno {
         [c"/bin/sh".to_owned(), program.path.clone()].into_iter().chain(program.argv.iter().skip(1).cloned()).collect();
     let Err(errno) = execve(c"/bin/sh", &argv, environment.variables());
     errno
-}
-
-/// The descriptors that systemd hands to this process (sd_listen_fds(3)).
-fn listen_fds() -> Vec<RawFd> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<RawFd>().ok());
-    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
-        (Some(pid), Some(count)) if pid == getpid().as_raw() => {
-            let end = 3i32.saturating_add(count);
-            (3..end).take(1024).filter(|&fd| memory::is_open(fd)).collect()
-        }
-        _ => Vec::new(),
-    }
 }

@@ -1,9 +1,11 @@
 //! Why a launch does not happen: the line for people, the status, what the log is to say.
 
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::policy::{Denial, Reason};
+use crate::policy::{Denial, Reason, SecretName};
+use crate::text::printable;
 use crate::{audit, instance, memory, policy, vault};
 
 /// Exit statuses of the wrapper's own failures, before the agent runs. systemd shows 77 and 78 as
@@ -44,6 +46,12 @@ impl Failure {
         Self { status: Status::Denied, message, denials, settled: false }
     }
 
+    /// The refusal of one secret for a reason that is not the policy's.
+    pub fn of_secret(status: Status, message: String, secret: SecretName) -> Self {
+        let denial = Denial { secret: Some(secret), reason: Reason::Failed(message.clone()) };
+        Self { status, message, denials: vec![denial], settled: false }
+    }
+
     /// The same, with nothing left to record.
     pub fn settled(mut self) -> Self {
         self.settled = true;
@@ -70,14 +78,15 @@ impl Failure {
 
     /// Prints the one line and gives the status.
     pub fn report(&self) -> ExitCode {
-        eprintln!("mentiko-exec: {self}");
+        // Not eprintln!, which panics where nobody reads: the status must stand all the same.
+        let _ = writeln!(std::io::stderr(), "mentiko-exec: {self}");
         ExitCode::from(self.status as u8)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message.replace('\n', " "))
+        f.write_str(&printable(&self.message))
     }
 }
 

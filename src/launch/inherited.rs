@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::Arguments;
+use crate::instance::KeySource;
 use crate::policy::{Definition, SecretName, is_reserved};
 use crate::vault::Contents;
 
@@ -21,8 +22,10 @@ const CLEAN: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TE
 impl Inherited {
     /// The environment of this process, without the wrapper's own variables and without those that
     /// the chain fills with secrets, for whichever agent.
-    pub fn of_this_process(arguments: &Arguments, definition: &Definition) -> Self {
-        Self::from(std::env::vars_os().collect(), arguments, definition)
+    pub fn of_this_process(arguments: &Arguments, definition: &Definition, key: &KeySource) -> Self {
+        let hides = matches!(key, KeySource::SystemdCredential(_));
+        let all = std::env::vars_os().filter(|(name, _)| !hides || name != "CREDENTIALS_DIRECTORY").collect();
+        Self::from(all, arguments, definition)
     }
 
     fn from(all: Vec<(OsString, OsString)>, arguments: &Arguments, definition: &Definition) -> Self {

@@ -12,7 +12,7 @@ mod opened;
 mod site;
 
 pub use arguments::{Arguments, Delivery, parse};
-pub use command::{Program, resolve};
+pub use command::{Program, resolve, search};
 pub use environment::Environment;
 pub use exec::become_agent;
 pub use failure::{Failure, Status};

@@ -40,8 +40,10 @@ mod tests {
         let pointer = std::hint::black_box(area.as_ptr().cast::<u8>());
         (0..16 * 1024 - 16).any(|offset| {
             (0..16).all(|byte| {
-                // SAFETY: within the frame's own array; a volatile read of whatever stands there.
-                let value = unsafe { pointer.add(offset + byte).read_volatile() };
+                // SAFETY: within the frame's own array.
+                let place = unsafe { pointer.add(offset + byte) };
+                // SAFETY: as above; a volatile read of whatever stands there.
+                let value = unsafe { place.read_volatile() };
                 value == 0xB7
             })
         })

@@ -200,7 +200,10 @@ mod tests {
         "agents": {"ok": ["A"], "two": {"env": {"X": "A", "Y": "B"}}, "stray": ["A", "STRAY"], "gone": ["GONE"],
                    "narrow": ["NARROW"], "revoked": ["REVOKED"], "many": ["A", "GONE", "NARROW"], "none": []}}"#;
 
-    fn decide_for(agent: &str, kept: &[&str]) -> Result<Vec<(String, String, u32)>, Vec<(Option<String>, Reason)>> {
+    type Granted = Vec<(String, String, u32)>;
+    type Denied = Vec<(Option<String>, Reason)>;
+
+    fn decide_for(agent: &str, kept: &[&str]) -> Result<Granted, Denied> {
         let definition = Definition::parse(Path::new("c.json"), &"c".parse().unwrap(), TEXT.as_bytes()).unwrap();
         let kept: Vec<SecretName> = kept.iter().map(|name| name.parse().unwrap()).collect();
         let facts = |name: &SecretName| match name.as_str() {

@@ -85,14 +85,13 @@ impl Definition {
             return Err("'env' stands at the top without 'agent'; put it into the agent's entry".into());
         }
         let listed = tree.get("secrets").ok_or_else(|| missing_secrets(&warnings))?;
-        let secrets = requests(listed, "secrets")?;
+        let secrets = secret_list(listed)?;
         let agents = match tree.get("agents") {
             // A misspelled `agents` must not hand the whole list to every agent.
             None if !warnings.is_empty() => return Err(warnings.join("; ")),
-            None => Agents::Any(secrets.clone()),
+            None => Agents::Any(requests(listed, "secrets")?),
             Some(agents) => Agents::Listed(agent_table(agents)?),
         };
-        let secrets = secrets.into_iter().map(|request| request.secret).collect();
         Ok(Self { chain: chain.clone(), path: path.to_owned(), secrets, agents, warnings })
     }
 
@@ -255,6 +254,21 @@ fn requests(tree: &Tree, place: &str) -> Result<Vec<Request>, String> {
         Some([one, ..]) => Err(format!("{place}: '{}' stands twice; keep one", one.variable)),
         _ => Ok(requests),
     }
+}
+
+fn secret_list(tree: &Tree) -> Result<BTreeSet<SecretName>, String> {
+    let Tree::Array(elements) = tree else {
+        return Err(format!("'secrets' is {}, not a list of secrets", kind_of(tree)));
+    };
+    let mut set = BTreeSet::new();
+    for (at, element) in elements.iter().enumerate() {
+        let name = element.as_str().ok_or_else(|| format!("secrets[{at}] is {}, not a string", kind_of(element)))?;
+        let name: SecretName = name.parse().map_err(|error| format!("secrets[{at}]: {error}"))?;
+        if let Some(name) = set.replace(name) {
+            return Err(format!("secrets: '{name}' stands twice; keep one"));
+        }
+    }
+    Ok(set)
 }
 
 fn request(variable: &str, secret: &str, place: &str) -> Result<Request, String> {

@@ -18,6 +18,8 @@ pub(super) const HEADER: usize = FIXED + SLOTS * SLOT + 32;
 pub(super) const ENTRY: usize = 12;
 /// The smallest bucket: nonce, count of records, tag.
 pub(super) const MIN_BUCKET: u32 = 12 + 4 + TAG as u32;
+/// The largest bucket, 64 MiB: what a reader sets memory aside for before it knows who wrote it.
+pub(super) const MAX_BUCKET: u32 = 64 << 20;
 /// The largest number of buckets: 2^20, for a million secrets and more.
 pub const MAX_BUCKETS: u32 = 1 << 20;
 

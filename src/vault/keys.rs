@@ -1,6 +1,7 @@
 //! The keys that come from the root key. Each label stands for one use.
 
 use super::crypto::{self, Key};
+use crate::memory::with_wiped_stack;
 use crate::policy::SecretName;
 
 /// The vault's 32 random bytes, in the arena: everything in it opens under keys derived from them.
@@ -18,8 +19,11 @@ pub struct AuditKey(Key);
 
 impl AuditKey {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
+    ///
+    /// Finishing moves the hash states, which are as good as the key, and leaves copies of them on
+    /// the stack; this key is used outside of any other wiping.
     pub fn mac(&self, line: &[u8]) -> [u8; 32] {
-        crypto::hmac(&self.0, &[line])
+        with_wiped_stack(|| crypto::hmac(&self.0, &[line]))
     }
 
     /// Whether `mac` is that of the line, in constant time.

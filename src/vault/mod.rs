@@ -44,12 +44,12 @@ pub enum Error {
         what: String,
     },
     /// No slot opens under this key.
-    #[error(
-        "{path}: the instance key opens no key slot of the vault: it is another instance's key, or the slot is damaged"
-    )]
+    #[error("{path}: {fault}")]
     WrongKey {
         /// The vault.
         path: PathBuf,
+        /// What was tried, and what may be wrong with it.
+        fault: &'static str,
     },
     /// What is to be sealed is larger than the format allows.
     #[error("it is larger than the vault's format allows")]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::bytes::{Malformed, Reader};
 use super::crypto::{self, NONCE, TAG};
-use super::header::{ENTRY, HEADER, Header, MIN_BUCKET, Unauthenticated};
+use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticated};
 use super::{AuditKey, Error, Record, RootKey};
 use crate::instance::{self, Access, Instance, InstanceKey, open_trusted};
 use crate::memory::{Arena, equal};
@@ -44,7 +44,8 @@ impl<'a> Vault<'a> {
         let length = read_up_to(&file, &mut first, 0).map_err(cant_read)?;
         first.truncate(length);
         let raw = Unauthenticated::parse(&path, &first, size)?;
-        let root = open_a_slot(&raw, key, instance, arena)?.ok_or_else(|| Error::WrongKey { path: path.clone() })?;
+        let root = open_a_slot(&raw, key, instance, arena)?
+            .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
         let header = raw.authenticate(&path, &root)?;
         Ok(Self { path, file, size, header, root, first })
     }
@@ -110,7 +111,9 @@ impl<'a> Vault<'a> {
                 if self.header.bucket_of(&index_key, record.name.as_str()) != index {
                     return Err(self.damaged(format!("bucket {index} holds another's record")));
                 }
-                contents.insert(record.name.clone(), record);
+                if let Some(twice) = contents.insert(record.name.clone(), record) {
+                    return Err(self.damaged(format!("two records of secret '{}'", twice.name)));
+                }
             }
         }
         match end == self.size {
@@ -156,7 +159,9 @@ impl<'a> Vault<'a> {
         let table_end = HEADER as u64 + u64::from(self.header.bucket_count) * ENTRY as u64;
         let is_within = |&(offset, length): &(u64, u32)| {
             let end = offset.checked_add(u64::from(length));
-            offset >= table_end && length >= MIN_BUCKET && end.is_some_and(|end| end <= self.size)
+            offset >= table_end
+                && (MIN_BUCKET..=MAX_BUCKET).contains(&length)
+                && end.is_some_and(|end| end <= self.size)
         };
         let mut place = place;
         place().ok().filter(is_within).ok_or_else(|| self.damaged(format!("the place of bucket {index}")))
@@ -194,6 +199,15 @@ fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
     match reader.is_empty() {
         true => Ok(records),
         false => Err(Malformed),
+    }
+}
+
+fn wrong(key: InstanceKey<'_>) -> &'static str {
+    match key {
+        InstanceKey::Bytes(_) => {
+            "the instance key opens no key slot of the vault: it is another instance's key, or the slot is damaged"
+        }
+        InstanceKey::Passphrase(_) => "the passphrase is wrong, or its key slot of the vault is damaged",
     }
 }
 

@@ -45,7 +45,8 @@ impl Default for PassphraseCost {
 impl PassphraseCost {
     /// What is tried at all: a forged header must not make the reader use up the machine.
     fn is_bearable(self) -> bool {
-        self.memory <= 1024 * 1024 && (1..=16).contains(&self.passes) && (1..=16).contains(&self.lanes)
+        let work = u64::from(self.memory) * u64::from(self.passes);
+        self.memory <= 256 * 1024 && work <= 1024 * 1024 && (1..=16).contains(&self.lanes)
     }
 }
 
@@ -159,7 +160,9 @@ impl Slot {
             return None;
         }
         let parameters = Params::new(memory, passes, lanes, Some(32)).ok()?;
-        let mut blocks = vec![argon2::Block::new(); parameters.block_count()];
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(parameters.block_count()).ok()?;
+        blocks.resize(parameters.block_count(), argon2::Block::new());
         let mut output = Zeroizing::new([0; 32]);
         let result = Argon2::new(Algorithm::Argon2id, argon2::Version::V0x13, parameters)
             .hash_password_into_with_memory(passphrase, &self.salt, output.as_mut(), &mut blocks);

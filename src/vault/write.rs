@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
 
 use super::crypto::{self, NONCE};
-use super::header::{ENTRY, HEADER, Header, MAX_BUCKETS};
+use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MAX_BUCKETS};
 use super::read::Contents;
 use super::record::Sealed;
 use super::slots::{PassphraseCost, Slot};
@@ -166,7 +166,11 @@ fn seal_bucket(header: &Header, root: &RootKey<'_>, index: u32, records: &[&Reco
     }
     let key = root.bucket(&header.write_salt, header.generation, index);
     let tag = crypto::seal(&key, &nonce, &header.bucket_aad(index), &mut plain)?;
-    Ok([&nonce[..], &plain, &tag].concat())
+    let sealed = [&nonce[..], &plain, &tag].concat();
+    match sealed.len() <= MAX_BUCKET as usize {
+        true => Ok(sealed),
+        false => Err(Error::TooLarge),
+    }
 }
 
 /// The records of each bucket, in the order of their names.

@@ -1,0 +1,8 @@
+//! The promises about memory and system calls, tried on real processes.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod memory;
+mod syscalls;
