@@ -51,6 +51,59 @@ fn a_line_that_a_dead_writer_left_is_kept_closed_and_told_of() {
     assert!(site.verify().contains("1 unfinished"));
 }
 
+/// The lines of the only segment.
+fn lines(site: &Site) -> (std::path::PathBuf, Vec<String>) {
+    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let lines = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+    (path, lines)
+}
+
+#[test]
+fn a_torn_line_does_not_let_the_line_before_it_be_forged() {
+    let site = Site::with_two_agents();
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    let (path, _) = lines(&site);
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    site.verify();
+    let (path, mut lines) = lines(&site);
+    let grant = &mut lines[3];
+    assert!(grant.contains(r#""outcome":"granted""#), "{grant}");
+    // A denial needs no MAC: only the chain says that this one was not there.
+    let at = grant.rfind(",\"mac\":").unwrap();
+    *grant = format!("{},\"mac\":null}}", grant[..at].replace("granted", "denied"));
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let output = site.mentiko(&["audit", "verify"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+}
+
+#[test]
+fn whatever_a_dead_writer_left_the_log_goes_on() {
+    let site = Site::with_two_agents();
+    let (path, before) = lines(&site);
+    // Cut at each byte of the last line and of the newline before it; then a launch.
+    let whole = before.join("\n") + "\n";
+    let last = whole.len() - before.last().unwrap().len() - 1;
+    for end in (last..whole.len()).step_by(7).chain([whole.len() - 2, whole.len() - 1]) {
+        for junk in ["", "\n", "{\n{", "x\ny\n"] {
+            std::fs::write(&path, format!("{}{junk}", &whole[..end])).unwrap();
+            let output = site.exec("c", "one").args(["--", "true"]).output().unwrap();
+            assert!(output.status.success(), "{end} {junk:?}: {}", text(&output.stderr));
+            site.verify();
+        }
+    }
+}
+
+#[test]
+fn a_line_at_the_end_that_is_no_record_is_told_of() {
+    let site = Site::with_two_agents();
+    let (path, _) = lines(&site);
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x\n").unwrap();
+    let output = site.mentiko(&["audit", "verify"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("the last line is no record"), "{}", text(&output.stdout));
+}
+
 /// One edit of the log, and what `verify` says of it.
 #[test]
 fn verify_finds_each_kind_of_tampering() {
