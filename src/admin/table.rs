@@ -13,13 +13,19 @@ pub(super) fn print(headings: &[&str], rows: &[Vec<String>]) -> Result<(), Error
     table.load_style(presets::NOTHING);
     table.set_header(headings.to_vec());
     for row in rows {
-        table.add_row(row.iter().map(|cell| cell.escape_debug().to_string()).collect::<Vec<_>>());
+        table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// The text with what could steer a terminal made visible.
+fn printable(text: &str) -> String {
+    let show = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(show).collect()
 }
 
 /// Prints a value as JSON, on lines.

@@ -183,7 +183,7 @@ pub(super) fn write_line(
     head: &mut Head,
     origin: &Origin,
     instance: &str,
-    key: Option<&AuditKey>,
+    key: Option<AuditKey<'_>>,
 ) -> Result<(), Error> {
     let start = out.len();
     let line = Line {

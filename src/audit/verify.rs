@@ -38,7 +38,7 @@ pub struct Fault {
 }
 
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
-pub fn verify(folder: &Path, key: &AuditKey) -> Result<Result<Report, Fault>, Error> {
+pub fn verify(folder: &Path, key: AuditKey<'_>) -> Result<Result<Report, Fault>, Error> {
     let mut state = State { head: Head::start(), torn: None, report: Report::default() };
     for path in segments(folder)? {
         let cant_read = |error| Error::file("read", &path, error);
@@ -68,7 +68,7 @@ struct State {
 }
 
 impl State {
-    fn line(&mut self, line: &[u8], key: &AuditKey) -> Result<(), String> {
+    fn line(&mut self, line: &[u8], key: AuditKey<'_>) -> Result<(), String> {
         let Some(line) = line.strip_suffix(b"\n") else {
             return Err("the last line is unfinished; the next launch will close it".into());
         };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use mentiko_exec::audit::{Event, Outcome};
 use mentiko_exec::launch::{
-    Decided, Environment, Failure, Inherited, Site, Status, become_agent, decide, parse, resolve,
+    Decided, Environment, Failure, Inherited, Site, Status, become_agent, decide, parse, raise, resolve,
 };
 use mentiko_exec::memory::{Arena, protect_self};
 use mentiko_exec::policy::Definition;
@@ -22,13 +22,13 @@ fn main() -> ExitCode {
 fn launch() -> Result<ExitCode, Failure> {
     let Some(arguments) = parse()? else { return Ok(ExitCode::SUCCESS) };
     let core_limit = protect_self(arguments.core_files())?;
-    let site = Site::open(arguments)?;
     let arena = Arena::new()?;
+    let site = Site::open(arguments)?;
     // From here on there is a log, and every refusal is in it.
     run(&site, &arena, core_limit).map_err(|failure| site.refuse(failure, &arena))
 }
 
-fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure> {
+fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<ExitCode, Failure> {
     let program = resolve(&site.arguments)?;
     let definition = Definition::open(&site.instance.chains, &site.arguments.chain)?;
     let inherited = Inherited::of_this_process(&site.arguments, &definition);
@@ -37,8 +37,9 @@ fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure>
         return print(site, &decided);
     }
     let (secrets, contents) = decided.open(site.arguments.deliver, arena)?;
+    site.remember_enclosure(raise(site, &program)?);
     let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
-    let (key, _) = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
+    let key = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
     let recorded = site.log.grant(&entry, &secrets, key)?;
     let launched = Environment::build(site, inherited, &contents, secrets, &recorded)
         .and_then(|environment| become_agent(site, &program, &environment, arena, core_limit));
@@ -46,7 +47,7 @@ fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure>
 }
 
 /// What `--dry-run` shows: names, never values.
-fn print(site: &Site, decided: &Decided<'_>) -> Result<ExitCode, Failure> {
+fn print(site: &Site<'_>, decided: &Decided<'_>) -> Result<ExitCode, Failure> {
     let mut text = format!("granted to agent '{}' of chain '{}':\n", site.arguments.agent, site.arguments.chain);
     for line in decided.describe() {
         text.push_str(&format!("  {line}\n"));

@@ -1,5 +1,8 @@
 //! A throwaway instance, and the two programs run on it as a user would.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing,
+    missing_docs
+)]
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
