@@ -26,7 +26,6 @@ pub struct Log {
     path: PathBuf,
     folder: OwnedFd,
     instance: String,
-    origin: Origin,
     held: RefCell<Option<Held>>,
 }
 
@@ -58,13 +57,7 @@ impl Log {
     pub fn open(instance: &Instance) -> Result<Self, Error> {
         let folder = instance::open_folder(&instance.audit)?;
         let id = instance.id.to_string();
-        Ok(Self {
-            path: instance.audit.clone(),
-            folder,
-            instance: id,
-            origin: Origin::of_this_process(),
-            held: RefCell::default(),
-        })
+        Ok(Self { path: instance.audit.clone(), folder, instance: id, held: RefCell::default() })
     }
 
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what
@@ -99,15 +92,20 @@ impl Log {
     ///
     /// Either all of them stand in the log when this returns `Ok`, or none is acknowledged.
     pub fn append(&self, entries: &[Entry<'_>], key: Option<AuditKey<'_>>) -> Result<(), Error> {
+        self.append_about(&Origin::of_this_process(), entries, key)
+    }
+
+    /// The same, about another process.
+    pub fn append_about(&self, origin: &Origin, entries: &[Entry<'_>], key: Option<AuditKey<'_>>) -> Result<(), Error> {
         let lock = self.lock()?;
         let mut end = self.end()?;
         let mut out = Vec::with_capacity(1024 * entries.len());
         let torn = end.torn.take();
         if let Some(torn) = &torn {
-            self.recover(torn, &mut out, &mut end, key)?;
+            self.recover(torn, &mut out, &mut end, origin, key)?;
         }
         for entry in entries {
-            write_line(&mut out, entry, &mut end.head, &self.origin, &self.instance, key)?;
+            write_line(&mut out, entry, &mut end.head, origin, &self.instance, key)?;
         }
         let (file, path, is_new) = self.open_segment(&end.name)?;
         write_whole(&file, &path, &out)?;
@@ -124,14 +122,21 @@ impl Log {
     }
 
     /// Closes a torn line and says so, in a line that is chained to it.
-    fn recover(&self, torn: &Torn, out: &mut Vec<u8>, end: &mut End, key: Option<AuditKey<'_>>) -> Result<(), Error> {
+    fn recover(
+        &self,
+        torn: &Torn,
+        out: &mut Vec<u8>,
+        end: &mut End,
+        origin: &Origin,
+        key: Option<AuditKey<'_>>,
+    ) -> Result<(), Error> {
         if torn.open {
             out.push(b'\n');
         }
         end.head.hash = torn.hash;
         let reason = format!("a line of {} bytes was left unfinished", torn.bytes);
         let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LogRecovered, Outcome::Done) };
-        write_line(out, &entry, &mut end.head, &self.origin, &self.instance, key)
+        write_line(out, &entry, &mut end.head, origin, &self.instance, key)
     }
 
     /// An exclusive flock(2) on the folder; the kernel lets go of a dead process's lock.

@@ -130,7 +130,10 @@ impl State {
     }
 }
 
-/// A denial is recorded even where the key can't be had; a grant never is.
+/// A denial, and the end of an agent, are recorded even where the key can't be had; a grant never is.
 fn may_lack_mac(record: &Record) -> bool {
-    matches!((record.event.as_str(), record.outcome.as_str()), ("secret.access", "denied") | ("log.recovered", "done"))
+    matches!(
+        (record.event.as_str(), record.outcome.as_str()),
+        ("secret.access", "denied") | ("agent.end", "done") | ("log.recovered", "done")
+    )
 }

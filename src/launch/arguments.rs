@@ -68,6 +68,9 @@ pub struct Arguments {
     /// The agent can't gain privileges by executing anything; always so inside a fence
     #[arg(long)]
     pub no_new_privs: bool,
+    /// Stay as the agent's parent: pass on signals, record its end, end as it did (128+n for signal n)
+    #[arg(long)]
+    pub supervise: bool,
     /// Let the agent write core files, which hold its secrets
     #[arg(long)]
     pub allow_core: bool,

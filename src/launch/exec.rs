@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{execve, getpid};
 
-use super::{Environment, Failure, Program, Site, Status, drop_to};
+use super::{Environment, Failure, Mode, Program, Site, Status, drop_to};
 use crate::memory::{self, Arena, CoreFiles};
 
 /// Gives back what the wrapper changed, closes what is not the agent's, and calls execve(2).
@@ -19,6 +19,7 @@ pub fn become_agent(
     program: &Program,
     environment: &Environment<'_>,
     arena: &Arena,
+    mode: &Mode,
     core_limit: u64,
 ) -> Result<Infallible, Failure> {
     let other = |what: &str, errno: Errno| Failure::new(Status::Other, format!("can't {what}: {errno}"));
@@ -33,6 +34,7 @@ pub fn become_agent(
     if let Some(target) = site.target() {
         drop_to(target)?;
     }
+    mode.tie_to_parent()?;
     if site.arguments.no_new_privs || site.fence_name().is_some() {
         set_no_new_privs().map_err(|errno| other("set no_new_privs", errno))?;
     }

@@ -12,6 +12,7 @@ mod inherited;
 mod opened;
 mod privileges;
 mod site;
+mod supervise;
 
 pub use arguments::{Arguments, Delivery, parse};
 pub use command::{Program, resolve};
@@ -23,3 +24,4 @@ pub use inherited::Inherited;
 pub use opened::{Decided, decide};
 pub use privileges::drop_to;
 pub use site::Site;
+pub use supervise::{Mode, Side, Supervised, start};

@@ -7,7 +7,7 @@ use nix::unistd::{Uid, geteuid};
 
 use super::privileges::{Target, target};
 use super::{Arguments, Enclosure, Failure, Fence, Status};
-use crate::audit::{Entry, Event, Log, Outcome};
+use crate::audit::{Entry, Event, Log, Origin, Outcome};
 use crate::instance::{FencePolicy, Instance, find, uuid_v7};
 use crate::memory::{Arena, Protection};
 use crate::policy::RunId;
@@ -106,13 +106,7 @@ impl<'a> Site<'a> {
         if denials.is_empty() || self.arguments.dry_run {
             return failure;
         }
-        if self.key.get().is_none() && self.instance.key.is_silent() {
-            let vault =
-                self.instance.key.read(None, arena).ok().and_then(|key| Vault::open(&self.instance, key, arena).ok());
-            if let Some(vault) = vault {
-                self.remember_key(&vault);
-            }
-        }
+        self.look_for_key(arena);
         let reasons: Vec<String> = denials.iter().map(|denial| denial.reason.to_string()).collect();
         let entries: Vec<Entry<'_>> = denials
             .iter()
@@ -127,6 +121,35 @@ impl<'a> Site<'a> {
             Ok(()) => failure,
             Err(error) => failure.and(format_args!("and the refusal could not be recorded: {error}")),
         }
+    }
+
+    /// Tries for the key of the log where that asks nobody.
+    fn look_for_key(&self, arena: &'a Arena) {
+        if self.key.get().is_none() && self.instance.key.is_silent() {
+            let key = self.instance.key.read(None, arena).ok();
+            if let Some(vault) = key.and_then(|key| Vault::open(&self.instance, key, arena).ok()) {
+                self.remember_key(&vault);
+            }
+        }
+    }
+
+    /// The same site without the key, for when the arena goes.
+    pub fn without_key<'b>(self) -> Site<'b> {
+        let Self { arguments, instance, log, run, command, target, .. } = self;
+        let (key, enclosure) = (OnceCell::new(), OnceCell::new());
+        Site { arguments, instance, log, run, command, target, key, enclosure }
+    }
+
+    /// Records the end of a supervised agent.
+    pub fn agent_ended(&self, origin: &Origin, status: u8, milliseconds: u64, arena: &'a Arena) -> Result<(), Failure> {
+        self.look_for_key(arena);
+        let entry = Entry {
+            status: Some(status),
+            milliseconds: Some(milliseconds),
+            memory: None,
+            ..self.entry(Event::AgentEnd, Outcome::Done, arena.protection())
+        };
+        Ok(self.log.append_about(origin, &[entry], self.key())?)
     }
 
     /// Records that the agent never ran although its grants are on record: the log never says that
