@@ -69,7 +69,7 @@ fn shown(path: &Path) -> String {
 
 #[test]
 fn the_agent_is_the_process_that_was_started() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let mut command = site.exec("c", "one");
     // The fields after the name in parentheses: state, parent, process group, session.
     command.args(["--", "sh", "-c", "cat /proc/$$/stat; :"]).stdout(Stdio::piped());
@@ -87,7 +87,7 @@ fn the_agent_is_the_process_that_was_started() {
 
 #[test]
 fn nobody_but_the_agent_is_left() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let children = printed_by_agent(&site, &[], "cat /proc/$$/task/$$/children; :");
     // `cat` itself is the only one.
     assert_eq!(children.split_whitespace().count(), 1, "{children}");
@@ -95,7 +95,7 @@ fn nobody_but_the_agent_is_left() {
 
 #[test]
 fn standard_input_output_and_error_are_passed_through() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let mut command = site.exec("c", "one");
     command.args(["--", "sh", "-c", "read -r line; echo \"out $line\"; echo \"err $line\" >&2; cat"]);
     let output = output_with_input(&mut command, b"first\nsecond\0third");
@@ -105,7 +105,7 @@ fn standard_input_output_and_error_are_passed_through() {
 
 #[test]
 fn the_agents_exit_is_its_own() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let status = |script: &str| site.exec("c", "one").args(["--", "sh", "-c", script]).status().unwrap();
     assert_eq!(status("exit 0").code(), Some(0));
     assert_eq!(status("exit 3").code(), Some(3));
@@ -117,7 +117,7 @@ fn the_agents_exit_is_its_own() {
 
 #[test]
 fn the_working_folder_and_the_arguments_are_the_callers() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let folder = site.path().canonicalize().unwrap();
     let mut command = site.exec("c", "one");
     command
@@ -128,7 +128,7 @@ fn the_working_folder_and_the_arguments_are_the_callers() {
 
 #[test]
 fn signals_are_as_the_caller_left_them() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let lines = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status";
     for prefix in [
         "",
@@ -152,7 +152,7 @@ fn signals_are_as_the_caller_left_them() {
 
 #[test]
 fn an_agent_dies_of_a_broken_pipe_as_without_the_wrapper() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     // Were SIGPIPE left ignored, `yes` would complain and exit with 1.
     let script = r#"{ "$EXEC" --chain c --agent one -- yes; echo "$?" > "$SITE/status"; } | head -n 1"#;
     let output = shell(&site, &format!("set +e; {script}")).output().unwrap();
@@ -162,7 +162,7 @@ fn an_agent_dies_of_a_broken_pipe_as_without_the_wrapper() {
 
 #[test]
 fn closed_standard_descriptors_are_empty_for_the_agent_and_nothing_of_ours() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         // What the agent sees goes to a file, for there may be no output.
         let agent = r#"{ echo "$A"; for fd in 0 1 2; do readlink /proc/$$/fd/$fd; done; } > "$SITE/seen""#;
@@ -183,7 +183,7 @@ fn closed_standard_descriptors_are_empty_for_the_agent_and_nothing_of_ours() {
 
 #[test]
 fn the_agent_writes_no_core_files_unless_it_may() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let limits = "ulimit -Sc; ulimit -Hc";
     assert_eq!(printed_by_agent(&site, &[], limits), "0\n0\n");
     for soft in ["$(ulimit -Hc)", "0"] {
@@ -199,7 +199,7 @@ fn the_wrapper_gives_no_powers_and_takes_none() {
     for program in [EXEC, MENTIKO] {
         assert_eq!(std::fs::metadata(program).unwrap().permissions().mode() & 0o6000, 0, "{program}");
     }
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let lines = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/status";
     let without = printed(&mut shell(&site, lines));
     assert_eq!(printed(&mut shell(&site, &format!("exec \"$EXEC\" --chain c --agent one -- {lines}"))), without);
@@ -209,7 +209,7 @@ fn the_wrapper_gives_no_powers_and_takes_none() {
 
 #[test]
 fn an_agent_sees_its_secret_and_no_other_whatever_the_caller_exported() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let mut command = site.exec("c", "one");
     command.env("A", "stale-a").env("B", "stale-b").env("PLAIN", "kept").env("EMPTY", "").env("_UNDERSCORE", "kept");
     let variables = environment(&mut command);
@@ -228,7 +228,7 @@ fn an_agent_sees_its_secret_and_no_other_whatever_the_caller_exported() {
 
 #[test]
 fn variables_that_the_chain_fills_for_another_agent_are_taken_out() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.set("C", "value-of-c");
     let definition = r#"{"secrets": ["A", "B", "C"], "agents": {
         "one": {"env": {"MINE": "A"}}, "two": {"env": {"THEIRS": "C", "_THEIRS": "B"}}}}"#;
@@ -247,7 +247,7 @@ fn variables_that_the_chain_fills_for_another_agent_are_taken_out() {
 
 #[test]
 fn a_secret_whose_name_is_no_variable_is_delivered_by_a_map() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.set("slack/marketing", "value-of-slack");
     for definition in [
         r#"{"agent": "one", "env": {"WEBHOOK": "slack/marketing"}}"#,
@@ -261,7 +261,7 @@ fn a_secret_whose_name_is_no_variable_is_delivered_by_a_map() {
 
 #[test]
 fn one_secret_may_fill_several_variables() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A"], "agents": {"one": {"env": {"X": "A", "Y": "A"}}}}"#);
     let variables = environment(&mut site.exec("c", "one"));
     assert_eq!((variables["X"].as_str(), variables["Y"].as_str()), (A, A));
@@ -269,7 +269,7 @@ fn one_secret_may_fill_several_variables() {
 
 #[test]
 fn the_wrappers_own_variables_are_new() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let mut command = site.exec("c", "one");
     command.env("MENTIKO_CHAIN", "stale").env("MENTIKO_AGENT", "stale").env("MENTIKO_WHATEVER", "stale");
     let variables = environment(&mut command);
@@ -289,7 +289,7 @@ fn is_uuid_v7(text: &str) -> bool {
 
 #[test]
 fn the_run_is_the_named_one_else_the_callers_else_a_new_one() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let run = |command: &mut Command| environment(command)["MENTIKO_RUN_ID"].clone();
     assert_eq!(run(site.exec("c", "one").env("MENTIKO_RUN_ID", "outer").args(["--run-id", "inner.1"])), "inner.1");
     assert_eq!(run(site.exec("c", "one").env("MENTIKO_RUN_ID", "outer")), "outer");
@@ -320,7 +320,7 @@ fn exec_with_duplicates() {
 
 #[test]
 fn no_variable_passes_twice() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "exec_with_duplicates"]).env("LAUNCH_TEST_SITE", site.path());
     printed(&mut command);
@@ -339,7 +339,7 @@ fn no_variable_passes_twice() {
 
 #[test]
 fn a_clean_environment_starts_from_a_few_names() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let caller = |options: &[&str]| {
         let mut command = site.exec("c", "one");
         for name in ["HOME", "LANG", "LC_TIME", "TERM", "PLAIN", "KEPT", "LANGUAGE", "LD_LIBRARY_PATH"] {
@@ -359,7 +359,7 @@ fn a_clean_environment_starts_from_a_few_names() {
 
 #[test]
 fn chdir_changes_the_folder_and_not_what_other_paths_mean() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let parent = site.path().parent().unwrap().canonicalize().unwrap();
     let name = site.path().file_name().unwrap();
     std::fs::create_dir(site.file("work")).unwrap();
@@ -383,7 +383,7 @@ fn chdir_changes_the_folder_and_not_what_other_paths_mean() {
 
 #[test]
 fn the_current_folder_is_not_searched_for_commands() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     for name in ["tool", "true"] {
         std::fs::write(site.file(name), "#!/bin/sh\necho from the current folder\n").unwrap();
         chmod(&site.file(name), 0o755);
@@ -404,7 +404,7 @@ fn the_current_folder_is_not_searched_for_commands() {
 
 #[test]
 fn a_script_without_an_interpreter_line_runs_in_the_shell() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let script = site.file("script");
     std::fs::write(&script, "printf '<%s>' \"$A\" \"$@\"\n").unwrap();
     chmod(&script, 0o755);
@@ -420,7 +420,7 @@ const LIST: &str = "ls /proc/$$/fd; :";
 
 #[test]
 fn descriptors_pass_by_name_only() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     std::fs::write(site.file("input"), "content").unwrap();
     let launch = |options: &str, agent: &str| {
         let redirections = r#"3< "$SITE/input" 4< "$SITE/input" 7< "$SITE/input" 9< /dev/null"#;
@@ -435,7 +435,7 @@ fn descriptors_pass_by_name_only() {
 
 #[test]
 fn descriptors_of_systemd_pass_to_the_process_they_are_meant_for() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let launch = |pid: &str, count: &str| {
         let agent = format!("echo $LISTEN_FDS $LISTEN_FDNAMES; {LIST}");
         let variables = format!("export LISTEN_PID={pid} LISTEN_FDS={count} LISTEN_FDNAMES=web");
@@ -452,7 +452,7 @@ fn descriptors_of_systemd_pass_to_the_process_they_are_meant_for() {
 
 #[test]
 fn a_value_in_a_file_is_sealed_and_private() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let by_file = |script: &str| printed_by_agent(&site, &["--deliver", "file"], script);
     assert_eq!(by_file("cat \"$A_FILE\"; cat \"$A_FILE\""), format!("{A}{A}"));
     let variables =
@@ -483,7 +483,7 @@ fn a_value_in_a_file_is_sealed_and_private() {
 
 #[test]
 fn a_dry_run_prints_names_and_does_nothing() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A", "B"], "agents": {"one": {"env": {"X": "A", "Y": "B"}}, "none": []}}"#);
     let log = site.log();
     let dry = |agent: &str| {
@@ -512,7 +512,7 @@ fn a_dry_run_prints_names_and_does_nothing() {
 
 #[test]
 fn the_step_form_stands_alone_or_in_an_array() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let step = r#"{"agent": "one", "env": ["A"], "prompt": "Write.", "schedule": "@daily", "timeout": 30}"#;
     for definition in [step.to_owned(), format!(r#"{{"chain": "c", "secrets": ["A", "B"], "agents": [{step}]}}"#)] {
         site.chain("c", &definition);
@@ -525,7 +525,7 @@ fn the_step_form_stands_alone_or_in_an_array() {
 
 #[test]
 fn without_agents_each_gets_the_chains_list() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.set("C", "value-of-c");
     site.chain("c", r#"{"secrets": ["A", "B"]}"#);
     for agent in ["one", "anybody"] {
@@ -539,7 +539,7 @@ fn without_agents_each_gets_the_chains_list() {
 
 #[test]
 fn an_agent_without_secrets_runs_and_is_on_record() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A", "B"], "agents": {"one": []}}"#);
     let variables = environment(site.exec("c", "one").env("A", "stale"));
     assert!(!variables.contains_key("A"));
@@ -550,7 +550,7 @@ fn an_agent_without_secrets_runs_and_is_on_record() {
 
 #[test]
 fn each_launch_gets_the_current_version() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.set("A", "the-second-value");
     assert_eq!(printed_by_agent(&site, &[], "echo $A"), "the-second-value\n");
     assert_eq!(site.accesses()[0]["version"], 2);
@@ -587,7 +587,7 @@ fn key_bytes() -> Vec<u8> {
 
 #[test]
 fn the_key_may_come_from_a_file() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     arrived(&launched_with_key(&site, r#""$MENTIKO" init "$SITE/second""#, ""));
     let key = site.file("second/instance.key");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -607,7 +607,7 @@ fn the_key_may_come_from_a_file() {
 
 #[test]
 fn the_key_may_come_from_a_command() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     std::fs::write(site.file("key"), key_bytes()).unwrap();
     let init = r#""$MENTIKO" init "$SITE/second" --key command -- cat "$SITE/key""#;
     arrived(&launched_with_key(&site, init, ""));
@@ -629,7 +629,7 @@ fn the_key_may_come_from_a_command() {
 
 #[test]
 fn a_caller_that_ignores_the_end_of_children_may_have_a_key_command() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     std::fs::write(site.file("key"), key_bytes()).unwrap();
     let init = r#""$MENTIKO" init "$SITE/second" --key command -- cat "$SITE/key""#;
     arrived(&launched_with_key(&site, init, ""));
@@ -641,7 +641,7 @@ fn a_caller_that_ignores_the_end_of_children_may_have_a_key_command() {
 
 #[test]
 fn the_key_may_be_a_credential_of_systemd() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     let credentials = site.file("credentials");
     std::fs::create_dir(&credentials).unwrap();
     std::fs::write(credentials.join("mentiko"), key_bytes()).unwrap();
@@ -669,7 +669,7 @@ fn the_key_may_be_a_credential_of_systemd() {
 
 #[test]
 fn the_agent_is_not_told_where_the_credential_is() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     std::fs::create_dir(site.file("credentials")).unwrap();
     std::fs::write(site.file("credentials/mentiko"), key_bytes()).unwrap();
     chmod(&site.file("credentials/mentiko"), 0o400);
@@ -678,14 +678,14 @@ fn the_agent_is_not_told_where_the_credential_is() {
     let output = arrived(&launched_with_key(&site, init, ""));
     assert!(!output.contains("CREDENTIALS_DIRECTORY"), "{output}");
     // Credentials that are not the instance's key are the agent's own business.
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let variables = environment(site.exec("c", "one").env("CREDENTIALS_DIRECTORY", "/elsewhere"));
     assert_eq!(variables["CREDENTIALS_DIRECTORY"], "/elsewhere");
 }
 
 #[test]
 fn the_key_may_be_a_passphrase() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     std::fs::write(site.file("passphrase"), "correct horse battery staple\n").unwrap();
     std::fs::write(site.file("wrong"), "correct horse battery stable\n").unwrap();
     let init = r#"exec 3< "$SITE/passphrase"; "$MENTIKO" init "$SITE/second" --key passphrase --passphrase-fd 3"#;
@@ -798,7 +798,7 @@ impl Terminal {
 
 #[test]
 fn a_value_is_asked_for_twice_without_echo() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let mut terminal = Terminal::run(MENTIKO, &["secret", "set", "TYPED"], site.path());
     terminal.wait_for("Value of TYPED: ");
     assert!(!terminal.echoes());
@@ -816,7 +816,7 @@ fn a_value_is_asked_for_twice_without_echo() {
 
 #[test]
 fn a_value_that_is_typed_differently_or_not_at_all_is_not_stored() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     for (first, second, line) in [
         ("typed-value\r", "typed-valve\r", "mentiko: the two differ; nothing was stored"),
         ("\r", "\r", "mentiko: the value of 'TYPED' is empty; nothing was stored"),
@@ -839,7 +839,7 @@ fn a_value_that_is_typed_differently_or_not_at_all_is_not_stored() {
 
 #[test]
 fn a_passphrase_is_asked_for_without_echo() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     let second = shown(&site.file("second"));
     let mut terminal = Terminal::run(MENTIKO, &["init", &second, "--key", "passphrase"], site.path());
     terminal.wait_for("New passphrase: ");
@@ -867,7 +867,7 @@ fn a_passphrase_is_asked_for_without_echo() {
 
 #[test]
 fn without_a_terminal_nothing_waits_for_an_answer() {
-    let site = Site::new();
+    let site = Site::new().unfenced();
     let mut command = Command::new("setsid");
     command.args(["--wait", MENTIKO, "init"]).arg(site.file("second")).args(["--key", "passphrase"]);
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -892,7 +892,7 @@ fn without_values(command: &mut Command) -> (Option<i32>, String) {
 
 #[test]
 fn secrets_are_described_and_never_shown() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let options = ["--scope", "c,d", "--rotate-every", "30d", "--note", "from the console"];
     assert!(site.set_with("A", &options, b"another-value").status.success());
     let run = |arguments: &[&str]| {
@@ -944,7 +944,7 @@ fn secrets_are_described_and_never_shown() {
 
 #[test]
 fn chains_are_listed_and_shown_with_what_a_launch_would_say() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     assert!(site.set_with("NARROW", &["--scope", "other"], b"another-value").status.success());
     let definition = r#"{"secrets": ["A", "GONE", "NARROW"], "agents": {
         "one": ["A"], "two": {"env": {"X": "B", "Y": "GONE", "Z": "NARROW"}}}}"#;
@@ -989,7 +989,7 @@ fn shown_chain(site: &Site, name: &str) -> String {
 
 #[test]
 fn check_finds_what_is_wrong_with_a_definition() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = shown_chain(&site, "c");
     let check = |definition: &str| {
         site.chain("c", definition);
@@ -1021,7 +1021,7 @@ fn check_finds_what_is_wrong_with_a_definition() {
 
 #[test]
 fn a_definition_elsewhere_is_checked_for_its_form() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipeline.json");
     std::fs::write(&path, r#"{"secrets": ["A"], "agents": {"one": ["A"]}}"#).unwrap();

@@ -103,7 +103,7 @@ fn shown(path: &Path) -> String {
 
 #[test]
 fn an_unknown_chain() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let message = format!("no chain 'nope' ({})", shown(&site.file("chains/nope.json")));
     refused(&site, "nope", "one", &[]).is(77, &message);
     one_denial(&site, None, "unknown chain");
@@ -116,7 +116,7 @@ fn an_unknown_chain() {
 
 #[test]
 fn an_unknown_agent() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = shown(&site.file("chains/c.json"));
     refused(&site, "c", "three", &[]).is(77, &format!("chain 'c' has no agent 'three' ({path}); agents: one, two"));
     one_denial(&site, None, "agent not in chain");
@@ -124,7 +124,7 @@ fn an_unknown_agent() {
 
 #[test]
 fn a_secret_that_the_agent_names_and_the_chain_does_not() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A"], "agents": {"one": ["A", "B"]}}"#);
     let path = shown(&site.file("chains/c.json"));
     refused(&site, "c", "one", &[]).is(77, &format!("secret 'B' is not in the list of chain 'c' ({path}: secrets)"));
@@ -133,7 +133,7 @@ fn a_secret_that_the_agent_names_and_the_chain_does_not() {
 
 #[test]
 fn keeping_a_secret_of_another_agent() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = shown(&site.file("chains/c.json"));
     let message = format!("secret 'B' is not granted to agent 'one' of chain 'c' ({path})");
     refused(&site, "c", "one", &["--keep", "B"]).is(77, &message);
@@ -142,7 +142,7 @@ fn keeping_a_secret_of_another_agent() {
 
 #[test]
 fn keeping_a_secret_that_the_chain_does_not_list() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.set("STRAY", "value-of-stray");
     let path = shown(&site.file("chains/c.json"));
     let message = format!("secret 'STRAY' is not in the list of chain 'c' ({path}: secrets)");
@@ -152,7 +152,7 @@ fn keeping_a_secret_that_the_chain_does_not_list() {
 
 #[test]
 fn a_secret_that_is_out_of_scope() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     assert!(site.mentiko(&["secret", "scope", "A", "other"]).output().unwrap().status.success());
     let message = "secret 'A' is out of scope for chain 'c'; widen it with 'mentiko secret scope A ...'";
     refused(&site, "c", "one", &[]).is(77, message);
@@ -161,7 +161,7 @@ fn a_secret_that_is_out_of_scope() {
 
 #[test]
 fn a_secret_that_is_not_in_the_vault() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["GONE"], "agents": {"one": ["GONE"]}}"#);
     let message = "secret 'GONE' is not in the vault; store it with 'mentiko secret set GONE'";
     refused(&site, "c", "one", &[]).is(77, message);
@@ -170,7 +170,7 @@ fn a_secret_that_is_not_in_the_vault() {
 
 #[test]
 fn several_secrets_at_once_have_a_record_each() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.set_with("NARROW", &["--scope", "other"], b"value-of-narrow");
     let definition = r#"{"secrets": ["A", "GONE", "NARROW"], "agents": {"one": ["A", "B", "GONE", "NARROW"]}}"#;
     site.chain("c", definition);
@@ -190,7 +190,7 @@ const WRONG_KEY: &str = "the instance key opens no key slot of the vault: it is 
 
 #[test]
 fn a_wrong_key() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let key = std::fs::read(site.file("instance.key")).unwrap();
     std::fs::write(site.file("instance.key"), [0x5a; 32]).unwrap();
     let message = format!("{}: {WRONG_KEY}", shown(&site.file("vault")));
@@ -205,7 +205,7 @@ fn a_wrong_key() {
 
 #[test]
 fn no_key() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     std::fs::remove_file(site.file("instance.key")).unwrap();
     let message = format!("can't open {}: No such file or directory (os error 2)", shown(&site.file("instance.key")));
     refused(&site, "c", "one", &[]).is(78, &message);
@@ -214,7 +214,7 @@ fn no_key() {
 
 #[test]
 fn a_key_that_others_can_read() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let key = site.file("instance.key");
     chmod(&key, 0o644);
     let key = shown(&key);
@@ -225,7 +225,7 @@ fn a_key_that_others_can_read() {
 
 #[test]
 fn a_key_of_31_bytes() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let key = site.file("instance.key");
     std::fs::write(&key, [0x5a; 31]).unwrap();
     let message = format!("no instance key: {} holds neither 32 bytes nor 64 hexadecimal digits", shown(&key));
@@ -237,7 +237,7 @@ fn a_key_of_31_bytes() {
 
 #[test]
 fn a_chain_file_that_others_can_write() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("chains/c.json");
     chmod(&path, 0o666);
     let path = shown(&path);
@@ -246,7 +246,7 @@ fn a_chain_file_that_others_can_write() {
 
 #[test]
 fn a_folder_of_chains_that_others_can_write() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("chains");
     chmod(&path, 0o777);
     let path = shown(&path);
@@ -255,7 +255,7 @@ fn a_folder_of_chains_that_others_can_write() {
 
 #[test]
 fn a_chain_file_that_is_a_link() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("chains/c.json");
     std::fs::rename(&path, site.file("elsewhere.json")).unwrap();
     symlink(site.file("elsewhere.json"), &path).unwrap();
@@ -264,7 +264,7 @@ fn a_chain_file_that_is_a_link() {
 
 #[test]
 fn a_vault_that_is_a_link() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("vault");
     std::fs::rename(&path, site.file("elsewhere")).unwrap();
     symlink(site.file("elsewhere"), &path).unwrap();
@@ -275,7 +275,7 @@ fn a_vault_that_is_a_link() {
 
 #[test]
 fn a_vault_that_others_can_write() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("vault");
     chmod(&path, 0o622);
     let path = shown(&path);
@@ -288,7 +288,7 @@ fn a_vault_that_others_can_write() {
 
 /// Changes instance.json. What it says of the log can't be trusted then, so nothing is recorded.
 fn refused_with_configuration(edit: impl FnOnce(&str) -> String, message: &str) {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("instance.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, edit(&text)).unwrap();
@@ -298,7 +298,7 @@ fn refused_with_configuration(edit: impl FnOnce(&str) -> String, message: &str) 
 
 #[test]
 fn an_unknown_field_of_the_configuration() {
-    let message = "unknown field 'rusn'; known: version, instance, key, vault, chains, audit, runs";
+    let message = "unknown field 'rusn'; known: version, instance, key, vault, chains, audit, runs, policy";
     refused_with_configuration(|text| text.replace("\"runs\":", "\"rusn\":"), message);
 }
 
@@ -311,7 +311,7 @@ fn a_key_that_stands_twice_in_the_configuration() {
 
 #[test]
 fn no_instance() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let folder = site.file("nowhere");
     let message = format!("no instance at {}: run 'mentiko init', or name one with --instance DIR", shown(&folder));
     refused(&site, "c", "one", &["--instance", &shown(&folder)]).is(78, &message);
@@ -320,7 +320,7 @@ fn no_instance() {
 
 #[test]
 fn a_key_that_stands_twice_in_a_chain() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A"], "secrets": ["A", "B"], "agents": {"one": ["A"]}}"#);
     let path = shown(&site.file("chains/c.json"));
     refused_as_a_whole(&site, 78, &format!("{path}: the key \"secrets\" stands twice at line 1 column 28"));
@@ -328,7 +328,7 @@ fn a_key_that_stands_twice_in_a_chain() {
 
 #[test]
 fn an_agent_that_stands_twice_in_a_chain() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A", "B"], "agents": {"one": ["A"], "one": ["A", "B"]}}"#);
     let path = shown(&site.file("chains/c.json"));
     refused_as_a_whole(&site, 78, &format!("{path}: the key \"one\" stands twice at line 1 column 54"));
@@ -336,7 +336,7 @@ fn an_agent_that_stands_twice_in_a_chain() {
 
 #[test]
 fn a_chain_that_holds_a_credential_which_is_not_shown() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let credential = "sk-proj-1234567890abcdefghijklmnop";
     let definition = r#"{"secrets": ["A"], "agents": {"one": ["A"]}, "prompt": "use CREDENTIAL for it"}"#;
     site.chain("c", &definition.replace("CREDENTIAL", credential));
@@ -348,7 +348,7 @@ fn a_chain_that_holds_a_credential_which_is_not_shown() {
 
 #[test]
 fn a_variable_that_changes_how_programs_load() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A"], "agents": {"one": {"env": {"LD_PRELOAD": "A"}}}}"#);
     let path = shown(&site.file("chains/c.json"));
     let message =
@@ -358,7 +358,7 @@ fn a_variable_that_changes_how_programs_load() {
 
 #[test]
 fn a_misspelled_field_that_would_widen_the_grant() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     site.chain("c", r#"{"secrets": ["A", "B"], "agnets": {"one": ["A"]}}"#);
     let path = shown(&site.file("chains/c.json"));
     refused_as_a_whole(&site, 78, &format!("{path}: unknown field 'agnets'; did you mean 'agents'?"));
@@ -366,7 +366,7 @@ fn a_misspelled_field_that_would_widen_the_grant() {
 
 #[test]
 fn a_run_of_the_caller_that_is_no_name() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let marker = site.file("marker");
     let mut command = site.exec("c", "one");
     command.env("MENTIKO_RUN_ID", "a\nb").args(["--", "touch"]).arg(&marker);
@@ -385,7 +385,7 @@ fn refused_command(site: &Site, command: &Path, status: i32, message: &str) {
 
 #[test]
 fn a_command_that_is_not_there() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let message = "'no-such-command-4711': command not found";
     let mut command = site.exec("c", "one");
     // Not the caller's: it may name folders that this user can't search, which is another refusal.
@@ -396,7 +396,7 @@ fn a_command_that_is_not_there() {
 
 #[test]
 fn a_path_that_is_not_there() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("absent");
     let message = format!("'{}': command not found", shown(&path));
     refused_command(&site, &path, 127, &message);
@@ -413,7 +413,7 @@ fn script(site: &Site, first_line: &str, mode: u32) -> PathBuf {
 
 #[test]
 fn a_command_that_is_not_executable() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = script(&site, "#!/bin/sh", 0o644);
     let message = format!("'{}' is not executable; chmod +x it", shown(&path));
     refused_command(&site, &path, 126, &message);
@@ -423,7 +423,7 @@ fn a_command_that_is_not_executable() {
 
 #[test]
 fn a_folder_as_command() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let message = format!("'{}' is a folder", shown(&site.file("chains")));
     refused_command(&site, &site.file("chains"), 126, &message);
     one_denial(&site, None, &message);
@@ -431,7 +431,7 @@ fn a_folder_as_command() {
 
 #[test]
 fn a_command_whose_interpreter_is_missing_has_its_grant_taken_back_in_the_log() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = script(&site, "#!/nonexistent/interpreter", 0o755);
     let message = format!("can't execute '{}': its interpreter is missing", shown(&path));
     refused_command(&site, &path, 127, &message);
@@ -450,7 +450,7 @@ fn a_command_whose_interpreter_is_missing_has_its_grant_taken_back_in_the_log() 
 
 #[test]
 fn a_folder_to_change_to_that_is_not_there() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let folder = shown(&site.file("absent"));
     let message = format!("--chdir: can't change to {folder}: No such file or directory (os error 2)");
     refused(&site, "c", "one", &["--chdir", &folder]).is(125, &message);
@@ -461,7 +461,7 @@ fn a_folder_to_change_to_that_is_not_there() {
 
 #[test]
 fn a_run_that_is_no_name() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let rule = "use letters, digits and ._-, 1 to 128 of them, a letter or digit first";
     let message = format!("invalid value '../x' for '--run-id <ID>': '../x' is no name of a run: {rule}; see --help");
     refused(&site, "c", "one", &["--run-id", "../x"]).is(125, &message);
@@ -470,7 +470,7 @@ fn a_run_that_is_no_name() {
 
 #[test]
 fn a_descriptor_that_is_not_open() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     refused(&site, "c", "one", &["--pass-fd", "99"]).is(125, "descriptor 99 is not open");
     refused(&site, "c", "one", &["--passphrase-fd", "98"]).is(125, "descriptor 98 is not open");
     no_record(&site);
@@ -478,7 +478,7 @@ fn a_descriptor_that_is_not_open() {
 
 #[test]
 fn no_command() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let message = "the following required arguments were not provided: <COMMAND>...; see --help";
     refused_by(&site, &mut site.exec("c", "one")).is(125, message);
     no_record(&site);
@@ -486,7 +486,7 @@ fn no_command() {
 
 #[test]
 fn a_name_that_would_write_to_the_terminal_is_shown_escaped() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let rule = "use letters, digits and ._-, 1 to 128 of them, a letter or digit first";
     let refused = refused(&site, "\u{1b}[2J", "one", &[]);
     assert!(!refused.line.contains(char::is_control), "{:?}", refused.line);
@@ -497,7 +497,7 @@ fn a_name_that_would_write_to_the_terminal_is_shown_escaped() {
 
 #[test]
 fn an_unknown_option() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     refused(&site, "c", "one", &["--no-such-option"])
         .is(125, "unexpected argument '--no-such-option' found; see --help");
     no_record(&site);
@@ -507,7 +507,7 @@ fn an_unknown_option() {
 
 #[test]
 fn a_vault_that_was_cut_within_its_header() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("vault");
     std::fs::File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
     let fault = "the vault is damaged: it is too short for a header; restore it from a backup";
@@ -518,7 +518,7 @@ fn a_vault_that_was_cut_within_its_header() {
 
 #[test]
 fn a_vault_that_was_cut_within_its_records() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let path = site.file("vault");
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
@@ -534,21 +534,17 @@ const UNRECORDED: &str = "without its record nothing is launched";
 
 #[test]
 fn a_log_whose_folder_is_missing() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let folder = site.file("audit");
     std::fs::remove_dir_all(&folder).unwrap();
     let fault = format!("access log: can't open {}: No such file or directory (os error 2)", shown(&folder));
     refused(&site, "c", "one", &[]).is(125, &format!("{fault}; {UNRECORDED}"));
-    // What the policy refuses stays refused, and the line says that it is on no record.
-    let path = shown(&site.file("chains/c.json"));
-    let refusal = format!("chain 'c' has no agent 'three' ({path}); agents: one, two");
-    let message = format!("{refusal}; and the refusal could not be recorded: {fault}");
-    refused(&site, "c", "three", &[]).is(77, &message);
+    refused(&site, "c", "three", &[]).is(125, &format!("{fault}; {UNRECORDED}"));
 }
 
 #[test]
 fn a_segment_of_the_log_that_is_a_link() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
     std::fs::rename(&segment, site.file("elsewhere")).unwrap();
     symlink(site.file("elsewhere"), &segment).unwrap();
@@ -574,7 +570,7 @@ fn where_mounting_is_allowed(site: &Site, script: &str) -> Output {
 
 #[test]
 fn a_log_that_is_read_only() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
     let script = r#"
         mount --bind "$SITE/audit" "$SITE/audit" && mount -o remount,bind,ro "$SITE/audit" || exit 1
@@ -607,7 +603,7 @@ fn a_log_that_this_user_may_not_write() {
         // Root may write whatever the mode says; the test before this one covers root.
         return;
     }
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
     chmod(&segment, 0o400);
     let fault = format!("access log: can't open {}: Permission denied (os error 13)", shown(&segment));
@@ -621,7 +617,7 @@ fn a_log_that_this_user_may_not_write() {
 
 #[test]
 fn a_full_disk_refuses_the_launch_and_leaves_a_log_that_verifies() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     // A page that the log has already takes a few more records: launches go on until one is refused.
     let script = r#"
         mkdir "$SITE/saved" && cp -p "$SITE"/audit/* "$SITE/saved" || exit 1
@@ -680,7 +676,7 @@ fn a_full_disk_refuses_the_launch_and_leaves_a_log_that_verifies() {
 
 #[test]
 fn a_refusal_whose_line_nobody_can_read_keeps_its_status() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let launch = |agent: &str| site.exec("c", agent).args(["--", "true"]).stderr(full()).status().unwrap();
     assert_eq!(launch("three").code(), Some(77));
@@ -704,7 +700,7 @@ fn not_stored(site: &Site, name: &str, value: &[u8]) -> String {
 
 #[test]
 fn values_that_no_environment_can_carry() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let nul = "the value of 'A' holds a NUL byte, which no environment can carry; store it in base64, for example";
     assert_eq!(not_stored(&site, "A", b"secret-before-nul\0after"), nul);
     let long = "the value of 'A' is longer than 131000 bytes; nothing was stored";
@@ -718,7 +714,7 @@ fn values_that_no_environment_can_carry() {
 
 #[test]
 fn names_that_belong_to_the_system() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     for name in ["PATH", "LD_PRELOAD", "HOME", "MENTIKO_RUN_ID"] {
         let message = format!("'{name}' can't be a secret: it is the name of a variable that belongs to the system");
         assert_eq!(not_stored(&site, name, b"value"), message);
@@ -727,7 +723,7 @@ fn names_that_belong_to_the_system() {
 
 #[test]
 fn names_that_are_none() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let records = site.log().len();
     for name in ["a b", "../x", "_A", "a/", "slack/"] {
         let output = site.set_with(name, &[], b"value-of-nothing");
@@ -748,7 +744,7 @@ fn long_value() -> Vec<u8> {
 
 #[test]
 fn the_longest_value_arrives_whole() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let value = long_value();
     assert!(site.set_with("A", &[], &value).status.success());
     let output = site.exec("c", "one").args(["--", "printenv", "A"]).output().unwrap();
@@ -762,7 +758,7 @@ fn the_longest_value_arrives_whole() {
 
 #[test]
 fn a_value_that_does_not_fit_beside_its_variable_is_delivered_in_a_file() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let value = long_value();
     assert!(site.set_with("A", &[], &value).status.success());
     let variable = "V".repeat(100);
@@ -781,7 +777,7 @@ fn a_value_that_does_not_fit_beside_its_variable_is_delivered_in_a_file() {
 
 #[test]
 fn the_denial_of_a_value_that_does_not_fit_names_its_secret() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     assert!(site.set_with("A", &[], &long_value()).status.success());
     let variable = "V".repeat(100);
     site.chain("c", &format!(r#"{{"secrets": ["A"], "agents": {{"one": {{"env": {{"{variable}": "A"}}}}}}}}"#));
@@ -791,7 +787,7 @@ fn the_denial_of_a_value_that_does_not_fit_names_its_secret() {
 
 #[test]
 fn a_value_comes_from_standard_input_whatever_that_is() {
-    let site = Site::with_two_agents();
+    let site = Site::with_two_agents().unfenced();
     let value_now = || text(&site.exec("c", "one").args(["--", "printenv", "A"]).output().unwrap().stdout);
     // A socket, as some callers make for their children's input, can't be opened by its name.
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -119,7 +119,7 @@ fn run_verify(common: &Common) -> Result<ExitCode, Error> {
     let arena = Arena::new()?;
     let vault = context::vault(common, &instance, &arena)?;
     let mut out = std::io::stdout();
-    let report = match verify(&instance.audit, &vault.audit_key())? {
+    let report = match verify(&instance.audit, vault.audit_key())? {
         Ok(report) => report,
         Err(fault) => {
             writeln!(out, "the log does not verify: {fault}")?;

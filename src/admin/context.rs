@@ -52,7 +52,7 @@ pub(super) fn change(
     edit: impl FnOnce(&Vault<'_>, &mut Contents) -> Result<Change, Error>,
 ) -> Result<Change, Error> {
     let lock = WriteLock::take(instance)?;
-    let log = Log::of(instance);
+    let log = Log::open(instance)?;
     log.check_writable()?;
     with_wiped_stack(|| {
         let vault = Vault::open(instance, key, arena)?;
@@ -66,7 +66,7 @@ pub(super) fn change(
             memory: Some(arena.protection().name()),
             ..Entry::new(change.event, Outcome::Done)
         };
-        match log.append(&[entry], Some(&vault.audit_key())) {
+        match log.append(&[entry], Some(vault.audit_key())) {
             Ok(()) => Ok(change),
             Err(error) => Err(format!("the change was made, but it could not be recorded: {error}").into()),
         }

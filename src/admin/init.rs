@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Common, Error, context};
 use crate::audit::{Entry, Event, Log, Outcome};
 use crate::instance::{
-    self, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Uuid, ask, defaults_for_init, fill, uuid_v7,
+    self, FencePolicy, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Uuid, ask, defaults_for_init, fill, uuid_v7,
 };
 use crate::launch::search;
 use crate::memory::{Arena, equal, with_wiped_stack};
@@ -112,6 +112,12 @@ struct Configuration<'a> {
     chains: &'a Path,
     audit: &'a Path,
     runs: &'a Path,
+    policy: Policy,
+}
+
+#[derive(Serialize)]
+struct Policy {
+    fence: &'static str,
 }
 
 #[derive(Serialize)]
@@ -163,12 +169,13 @@ pub(super) fn make(
         chains,
         audit: &places.audit,
         runs: &places.runs,
+        policy: Policy { fence: "auto" },
     })
     .map_err(|error| error.to_string())?;
     write_new(&configuration, format!("{text}\n").as_bytes(), 0o644)?;
     let opened = with_wiped_stack(|| vault::Vault::open(&instance, key, arena))?;
     let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::InstanceInit, Outcome::Done) };
-    Log::of(&instance).append(&[entry], Some(&opened.audit_key()))?;
+    Log::open(&instance)?.append(&[entry], Some(opened.audit_key()))?;
     Ok(instance)
 }
 
@@ -185,6 +192,7 @@ fn new_instance(places: &Places, id: Uuid, source: KeySource, key_path: &Path, c
         chains: within(chains),
         audit: within(&places.audit),
         runs: within(&places.runs),
+        fence: FencePolicy::Auto,
     }
 }
 

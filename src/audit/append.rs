@@ -1,29 +1,42 @@
 //! Appending: under a lock, in one write, synced before it is acknowledged.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
-use nix::libc;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::record::{Entry, Event, Head, Outcome, hex, write_line};
-use super::segments::{name_for, segments};
+use super::segments::{name_for, names_in};
 use super::tail::{self, Torn};
 use super::{Error, Origin};
-use crate::instance::{self, Instance, sync_folder};
+use crate::instance::{self, Instance};
 use crate::policy::SecretName;
 use crate::vault::{AuditKey, Secret, sha256};
 
-/// The log of one instance.
+/// The log of one instance. Its folder is held open, so that it can be written even when the path
+/// to it leads elsewhere by then.
 #[derive(Debug)]
 pub struct Log {
-    folder: PathBuf,
+    path: PathBuf,
+    folder: OwnedFd,
     instance: String,
-    origin: Origin,
+    held: RefCell<Option<Held>>,
+}
+
+/// The segment that was written last, for the case that privileges were given up since and the
+/// folder can't be read any more.
+#[derive(Debug)]
+struct Held {
+    name: String,
+    file: File,
+    /// Of the folder: it changes when another segment is begun.
+    changed: SystemTime,
 }
 
 /// Proof that the grants of these secrets stand on stable storage. Only [`Log::grant`] makes one.
@@ -40,20 +53,16 @@ impl Recorded {
 }
 
 impl Log {
-    /// The log that the configuration names; nothing is opened yet.
-    pub fn of(instance: &Instance) -> Self {
+    /// Opens the folder that the configuration names.
+    pub fn open(instance: &Instance) -> Result<Self, Error> {
+        let folder = instance::open_folder(&instance.audit)?;
         let id = instance.id.to_string();
-        Self { folder: instance.audit.clone(), instance: id, origin: Origin::of_this_process() }
-    }
-
-    /// The folder of its segments.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+        Ok(Self { path: instance.audit.clone(), folder, instance: id, held: RefCell::default() })
     }
 
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what
     /// the lines have in common. A launch without any is recorded as `agent.start`.
-    pub fn grant(&self, launch: &Entry<'_>, secrets: &[Secret<'_>], key: &AuditKey) -> Result<Recorded, Error> {
+    pub fn grant(&self, launch: &Entry<'_>, secrets: &[Secret<'_>], key: AuditKey<'_>) -> Result<Recorded, Error> {
         let mut entries: Vec<Entry<'_>> = secrets
             .iter()
             .map(|secret| Entry {
@@ -76,13 +85,18 @@ impl Log {
     pub fn check_writable(&self) -> Result<(), Error> {
         let _lock = self.lock()?;
         let end = self.end()?;
-        end.open(&self.folder).map(|_| ())
+        self.open_segment(&end.name).map(|_| ())
     }
 
     /// Appends the entries, each a line, and syncs them. With no key, the lines have no MAC.
     ///
     /// Either all of them stand in the log when this returns `Ok`, or none is acknowledged.
-    pub fn append(&self, entries: &[Entry<'_>], key: Option<&AuditKey>) -> Result<(), Error> {
+    pub fn append(&self, entries: &[Entry<'_>], key: Option<AuditKey<'_>>) -> Result<(), Error> {
+        self.append_about(&Origin::of_this_process(), entries, key)
+    }
+
+    /// The same, about another process.
+    pub fn append_about(&self, origin: &Origin, entries: &[Entry<'_>], key: Option<AuditKey<'_>>) -> Result<(), Error> {
         let lock = self.lock()?;
         let mut end = self.end()?;
         let mut out = Vec::with_capacity(1024 * entries.len());
@@ -91,35 +105,45 @@ impl Log {
             out.push(b'\n');
         }
         if let Some(torn) = &torn {
-            self.recover(torn, &mut out, &mut end, key)?;
+            self.recover(torn, &mut out, &mut end, origin, key)?;
         }
         for entry in entries {
-            write_line(&mut out, entry, &mut end.head, &self.origin, &self.instance, key)?;
+            write_line(&mut out, entry, &mut end.head, origin, &self.instance, key)?;
         }
-        let (file, path, is_new) = end.open(&self.folder)?;
+        let (file, path, is_new) = self.open_segment(&end.name)?;
         write_whole(&file, &path, &out)?;
+        let changed = self.folder_changed()?;
+        let copy = file.try_clone().map_err(|error| Error::file("hold", &path, error))?;
+        self.held.replace(Some(Held { name: end.name, file: copy, changed }));
         // Others may append while this sync runs; it covers whatever stands in the file.
         drop(lock);
         file.sync_data().map_err(|error| Error::Unsynced { path, error })?;
         if is_new {
-            sync_folder(&self.folder)?;
+            nix::unistd::fsync(&self.folder).map_err(|errno| Error::file("sync", &self.path, errno))?;
         }
         Ok(())
     }
 
     /// Tells of a torn line, in a line that is chained to it and to the record before it.
-    fn recover(&self, torn: &Torn, out: &mut Vec<u8>, end: &mut End, key: Option<&AuditKey>) -> Result<(), Error> {
+    fn recover(
+        &self,
+        torn: &Torn,
+        out: &mut Vec<u8>,
+        end: &mut End,
+        origin: &Origin,
+        key: Option<AuditKey<'_>>,
+    ) -> Result<(), Error> {
         end.head.hash = sha256(&[end.head.hash, torn.hash].concat());
         let reason = format!("a line of {} bytes was left unfinished", torn.bytes);
         let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LogRecovered, Outcome::Done) };
-        write_line(out, &entry, &mut end.head, &self.origin, &self.instance, key)
+        write_line(out, &entry, &mut end.head, origin, &self.instance, key)
     }
 
     /// An exclusive flock(2) on the folder; the kernel lets go of a dead process's lock.
     fn lock(&self) -> Result<Flock<OwnedFd>, Error> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = open(&self.folder, flags, Mode::empty()).map_err(|errno| Error::file("open", &self.folder, errno))?;
-        Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file("lock", &self.folder, errno))
+        let failed = |error| Error::file("lock", &self.path, error);
+        let fd = self.folder.try_clone().map_err(failed)?;
+        Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))
     }
 
     /// Where the log ends, and at which time it goes on: never before the last line's.
@@ -127,12 +151,16 @@ impl Log {
         let mut head = Head::start();
         let (mut torn, mut open) = (None, false);
         let mut latest = None;
-        for segment in segments(&self.folder)?.into_iter().rev() {
-            let file = instance::open_trusted(&segment, instance::Access::OthersRead)?;
-            let tail = tail::read(&file).map_err(|error| Error::file("read", &segment, error))?;
+        for name in self.names()?.into_iter().rev() {
+            let path = self.path.join(&name);
+            let file = match self.held(&name) {
+                Some(held) => held.map_err(|error| Error::file("hold", &path, error))?,
+                None => instance::open_at(&self.folder, &name, &path, instance::Access::OthersRead)?,
+            };
+            let tail = tail::read(&file).map_err(|error| Error::file("read", &path, error))?;
             if latest.is_none() {
                 (torn, open) = (tail.torn, tail.open);
-                latest = segment.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+                latest = Some(name);
             }
             if let Some(found) = tail.head {
                 head = found;
@@ -151,6 +179,48 @@ impl Log {
         };
         Ok(End { head, torn, open, name })
     }
+
+    /// The segments, oldest first.
+    fn names(&self) -> Result<Vec<String>, Error> {
+        match names_in(&self.folder, &self.path) {
+            Err(Error::File { error, .. }) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let held = self.held.borrow();
+                match held.as_ref() {
+                    Some(held) if held.changed == self.folder_changed()? => Ok(vec![held.name.clone()]),
+                    _ => Err(Error::file("list", &self.path, error)),
+                }
+            }
+            names => names,
+        }
+    }
+
+    fn held(&self, name: &str) -> Option<std::io::Result<File>> {
+        self.held.borrow().as_ref().filter(|held| held.name == name).map(|held| held.file.try_clone())
+    }
+
+    fn folder_changed(&self) -> Result<SystemTime, Error> {
+        let folder = self.folder.try_clone().map(File::from);
+        let changed = folder.and_then(|folder| folder.metadata()).and_then(|metadata| metadata.modified());
+        changed.map_err(|error| Error::file("stat", &self.path, error))
+    }
+
+    /// Opens a segment for appending; whether it was made for that.
+    fn open_segment(&self, name: &str) -> Result<(File, PathBuf, bool), Error> {
+        let path = self.path.join(name);
+        if let Some(held) = self.held(name) {
+            return held.map(|file| (file, path.clone(), false)).map_err(|error| Error::file("hold", &path, error));
+        }
+        // For reading too: see Held.
+        let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let failed = |errno| Error::file("open", &path, errno);
+        match openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(fd) => Ok((fd.into(), path, false)),
+            Err(Errno::ENOENT) => openat(&self.folder, name, flags | OFlag::O_CREAT, Mode::from_bits_truncate(0o600))
+                .map(|fd| (fd.into(), path.clone(), true))
+                .map_err(failed),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
 }
 
 /// Where the next line goes.
@@ -159,22 +229,6 @@ struct End {
     torn: Option<Torn>,
     open: bool,
     name: String,
-}
-
-impl End {
-    /// Opens the segment for appending; whether it was made for that.
-    fn open(&self, folder: &Path) -> Result<(File, PathBuf, bool), Error> {
-        let path = folder.join(&self.name);
-        let is_new = path.symlink_metadata().is_err();
-        File::options()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(|error| Error::file("open", &path, error))
-            .map(|file| (file, path, is_new))
-    }
 }
 
 /// One write; what a full disk took of it is cut off again, so that the log stays whole.

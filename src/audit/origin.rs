@@ -1,6 +1,6 @@
 //! Which process a record is about.
 
-use nix::unistd::{geteuid, gethostname, getpid};
+use nix::unistd::{Pid, geteuid, gethostname, getpid};
 
 /// Host, user and process: `pid` with `start` tells whether that process still runs.
 #[derive(Clone, Debug)]
@@ -19,9 +19,19 @@ pub struct Origin {
 impl Origin {
     /// That of this process.
     pub fn of_this_process() -> Self {
+        Self::of(getpid())
+    }
+
+    /// That of a child of this process.
+    pub fn of(process: Pid) -> Self {
         let host = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        let start = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| start_time(&stat));
-        Self { host, uid: geteuid().as_raw(), pid: getpid().as_raw(), start }
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+        Self {
+            host,
+            uid: geteuid().as_raw(),
+            pid: process.as_raw(),
+            start: stat.ok().and_then(|stat| start_time(&stat)),
+        }
     }
 }
 

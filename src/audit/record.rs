@@ -26,6 +26,9 @@ pub enum Event {
     /// A scope was changed.
     #[serde(rename = "secret.scope")]
     SecretScope,
+    /// A supervised agent ended.
+    #[serde(rename = "agent.end")]
+    AgentEnd,
     /// An instance was made.
     #[serde(rename = "instance.init")]
     InstanceInit,
@@ -75,6 +78,10 @@ pub struct Entry<'a> {
     pub fence: Option<&'a str>,
     /// What the values lay in.
     pub memory: Option<&'a str>,
+    /// The exit status of an agent that ended.
+    pub status: Option<u8>,
+    /// How long it ran.
+    pub milliseconds: Option<u64>,
 }
 
 impl Entry<'_> {
@@ -93,6 +100,8 @@ impl Entry<'_> {
             command: None,
             fence: None,
             memory: None,
+            status: None,
+            milliseconds: None,
         }
     }
 }
@@ -120,6 +129,10 @@ struct Line<'a> {
     command: Option<&'a str>,
     fence: Option<&'a str>,
     memory: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    milliseconds: Option<u64>,
     prev: &'a str,
 }
 
@@ -148,6 +161,8 @@ pub struct Record {
     pub command: Option<String>,
     pub fence: Option<String>,
     pub memory: Option<String>,
+    pub status: Option<u8>,
+    pub milliseconds: Option<u64>,
     pub prev: String,
     pub mac: Option<String>,
 }
@@ -183,7 +198,7 @@ pub(super) fn write_line(
     head: &mut Head,
     origin: &Origin,
     instance: &str,
-    key: Option<&AuditKey>,
+    key: Option<AuditKey<'_>>,
 ) -> Result<(), Error> {
     let start = out.len();
     let line = Line {
@@ -207,6 +222,8 @@ pub(super) fn write_line(
         command: entry.command,
         fence: entry.fence,
         memory: entry.memory,
+        status: entry.status,
+        milliseconds: entry.milliseconds,
         prev: &hex(&head.hash),
     };
     serde_json::to_writer(&mut *out, &line).map_err(Error::Json)?;

@@ -1,6 +1,11 @@
 //! The log's files: `access-YYYY-MM.jsonl`, one a month, in the order of their names.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use super::Error;
 
@@ -12,6 +17,21 @@ pub fn segments(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let entry = entry.map_err(cant_list)?;
         if entry.file_name().to_str().is_some_and(is_segment) {
             found.push(entry.path());
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Their names in an open folder, oldest first; `path` stands in messages only.
+pub(super) fn names_in(folder: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
+    let cant_list = |errno| Error::file("list", path, errno);
+    let mut listing = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(cant_list)?;
+    let mut found = Vec::new();
+    for entry in listing.iter() {
+        let entry = entry.map_err(cant_list)?;
+        if let Some(name) = entry.file_name().to_str().ok().filter(|name| is_segment(name)) {
+            found.push(name.to_owned());
         }
     }
     found.sort_unstable();

@@ -38,7 +38,7 @@ pub struct Fault {
 }
 
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
-pub fn verify(folder: &Path, key: &AuditKey) -> Result<Result<Report, Fault>, Error> {
+pub fn verify(folder: &Path, key: AuditKey<'_>) -> Result<Result<Report, Fault>, Error> {
     let mut state = State { head: Head::start(), torn: None, report: Report::default() };
     let (mut last, mut lines) = (folder.to_owned(), 0);
     for path in segments(folder)? {
@@ -73,7 +73,7 @@ struct State {
 }
 
 impl State {
-    fn line(&mut self, line: &[u8], key: &AuditKey) -> Result<(), String> {
+    fn line(&mut self, line: &[u8], key: AuditKey<'_>) -> Result<(), String> {
         let Some(line) = line.strip_suffix(b"\n") else {
             return Err("the last line is unfinished; the next launch will close it".into());
         };
@@ -140,7 +140,10 @@ impl State {
     }
 }
 
-/// A denial is recorded even where the key can't be had; a grant never is.
+/// A denial, and the end of an agent, are recorded even where the key can't be had; a grant never is.
 fn may_lack_mac(record: &Record) -> bool {
-    matches!((record.event.as_str(), record.outcome.as_str()), ("secret.access", "denied") | ("log.recovered", "done"))
+    matches!(
+        (record.event.as_str(), record.outcome.as_str()),
+        ("secret.access", "denied") | ("agent.end", "done") | ("log.recovered", "done")
+    )
 }

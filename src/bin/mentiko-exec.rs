@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use mentiko_exec::audit::{self, Event, Outcome};
 use mentiko_exec::launch::{
-    Decided, Environment, Failure, Inherited, Site, Status, become_agent, decide, parse, resolve,
+    Decided, Environment, Failure, Inherited, Side, Site, Status, Supervised, become_agent, decide, parse, raise,
+    resolve, start,
 };
 use mentiko_exec::memory::{Arena, protect_self};
 use mentiko_exec::policy::Definition;
@@ -18,44 +19,64 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns only when no agent runs: after `--help` and `--dry-run`, or with the reason.
+/// Returns when no agent runs: after `--help` and `--dry-run`, with the reason of a refusal, or
+/// after a supervised agent's end.
 fn launch() -> Result<ExitCode, Failure> {
     let Some(arguments) = parse()? else { return Ok(ExitCode::SUCCESS) };
     let core_limit = protect_self(arguments.core_files())?;
-    let site = Site::open(arguments)?;
     let arena = Arena::new()?;
+    let site = Site::open(arguments)?;
     // From here on there is a log, and every refusal is in it.
-    run(&site, &arena, core_limit).map_err(|failure| site.refuse(failure, &arena))
+    match run(&site, &arena, core_limit).map_err(|failure| site.refuse(failure, &arena))? {
+        Done::Printed => Ok(ExitCode::SUCCESS),
+        Done::Started(agent) => {
+            let site = site.without_key();
+            // Whoever waits for the agent holds no secret.
+            drop(arena);
+            Ok(agent.wait(site))
+        }
+    }
 }
 
-fn run(site: &Site, arena: &Arena, core_limit: u64) -> Result<ExitCode, Failure> {
+/// How a launch can end in this process, other than as the agent.
+enum Done {
+    Printed,
+    Started(Supervised),
+}
+
+fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<Done, Failure> {
     let program = resolve(&site.arguments)?;
     let definition = Definition::open(&site.instance.chains, &site.arguments.chain)?;
     let inherited = Inherited::of_this_process(&site.arguments, &definition, &site.instance.key);
     let decided = decide(site, &definition, &inherited, arena)?;
     if site.arguments.dry_run {
-        return print(site, &decided);
+        return print(site, &decided).map(|()| Done::Printed);
     }
     let (secrets, contents) = decided.open(site.arguments.deliver, arena)?;
+    let mode = match start(site)? {
+        Side::Agent(mode) => mode,
+        Side::Supervisor(agent) => return Ok(Done::Started(agent)),
+    };
+    site.remember_enclosure(raise(site, &program)?);
     let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
-    let (key, _) = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
+    let key = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
     let recorded = site.log.grant(&entry, &secrets, key).map_err(|error| match error {
         audit::Error::Unsynced { .. } => site.never_ran(error.into(), arena),
         other => other.into(),
     })?;
     let launched = Environment::build(site, inherited, &contents, secrets, &recorded)
-        .and_then(|environment| become_agent(site, &program, &environment, arena, core_limit));
+        .and_then(|environment| become_agent(site, &program, &environment, arena, &mode, core_limit));
     launched.map(|never: Infallible| match never {}).map_err(|failure| site.never_ran(failure, arena))
 }
 
 /// What `--dry-run` shows: names, never values.
-fn print(site: &Site, decided: &Decided<'_>) -> Result<ExitCode, Failure> {
+fn print(site: &Site<'_>, decided: &Decided<'_>) -> Result<(), Failure> {
     let mut text = format!("granted to agent '{}' of chain '{}':\n", site.arguments.agent, site.arguments.chain);
     for line in decided.describe() {
         text.push_str(&format!("  {line}\n"));
     }
     match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(()),
         Err(error) => Err(Failure::new(Status::Other, format!("can't write to standard output: {error}"))),
     }
 }

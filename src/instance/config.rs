@@ -61,6 +61,20 @@ pub struct Instance {
     pub audit: PathBuf,
     /// The folder of sealed pins of running chains.
     pub runs: PathBuf,
+    /// What a launch does that does not say `--fence`.
+    pub fence: FencePolicy,
+}
+
+/// `policy.fence` of instance.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FencePolicy {
+    /// As well as the system can.
+    #[default]
+    Auto,
+    /// Or not at all.
+    Require,
+    /// Without.
+    Off,
 }
 
 impl Instance {
@@ -79,7 +93,7 @@ impl Instance {
     }
 
     fn from_tree(folder: &Path, tree: &Tree) -> Result<Self, String> {
-        known_fields(tree, "", &["version", "instance", "key", "vault", "chains", "audit", "runs"])?;
+        known_fields(tree, "", &["version", "instance", "key", "vault", "chains", "audit", "runs", "policy"])?;
         match tree.get("version") {
             Some(Tree::Number(Some(1))) => {}
             Some(_) => return Err("'version' is not 1; this mentiko reads version 1".into()),
@@ -96,7 +110,18 @@ impl Instance {
             chains: path("chains")?,
             audit: path("audit")?,
             runs: path("runs")?,
+            fence: tree.get("policy").map_or(Ok(FencePolicy::default()), fence_policy)?,
         })
+    }
+}
+
+fn fence_policy(policy: &Tree) -> Result<FencePolicy, String> {
+    known_fields(policy, "policy.", &["fence"])?;
+    match policy.get("fence").map(Tree::as_str) {
+        None | Some(Some("auto")) => Ok(FencePolicy::Auto),
+        Some(Some("require")) => Ok(FencePolicy::Require),
+        Some(Some("off")) => Ok(FencePolicy::Off),
+        Some(_) => Err("policy.fence is none of auto, require, off".into()),
     }
 }
 
@@ -208,6 +233,8 @@ mod tests {
         for (text, part) in [
             (good.replace("\"runs\":", "\"rusn\":"), "unknown field 'rusn'"),
             (good.replace(",\"runs\":\"runs\"", ""), "'runs' is missing"),
+            (good.replace("\"runs\":", "\"policy\":{\"fence\":\"on\"},\"runs\":"), "policy.fence is none of"),
+            (good.replace("\"runs\":", "\"policy\":{\"fense\":\"auto\"},\"runs\":"), "unknown field 'policy.fense'"),
             (good.replace("\"version\":1", "\"version\":2"), "'version' is not 1"),
             (good.replace(ID, "1"), "'instance' is not a UUID"),
             (good.replace("\"vault\":\"vault\"", "\"vault\":7"), "'vault' is a number"),

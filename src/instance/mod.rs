@@ -10,14 +10,14 @@ mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{Instance, Uuid};
+pub use config::{FencePolicy, Instance, Uuid};
 pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret};
 pub use locate::{defaults_for_init, find};
 pub use prompt::ask;
 pub use random::{fill, uuid_v7};
 pub(crate) use trusted::sync_folder;
-pub use trusted::{Access, open as open_trusted, read as read_trusted};
+pub use trusted::{Access, open as open_trusted, open_at, open_folder, read as read_trusted};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

@@ -2,14 +2,14 @@
 //!
 //! Everything is checked on the open descriptor, so that what was checked is what is read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open as open_descriptor};
+use nix::fcntl::{OFlag, open as open_descriptor, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
@@ -30,9 +30,29 @@ pub enum Access {
 /// Opens a file for reading that root or the caller owns, without following a final symbolic link.
 pub fn open(path: &Path, access: Access) -> Result<File, Error> {
     check_folder(path)?;
-    // O_NONBLOCK: a FIFO put in the file's place must not make the wrapper wait.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = match open_descriptor(path, flags, Mode::empty()) {
+    checked(path, open_descriptor(path, FLAGS, Mode::empty()), access)
+}
+
+/// The same in a folder that is open already, and was checked by [`open_folder`].
+pub fn open_at(folder: &OwnedFd, name: &str, path: &Path, access: Access) -> Result<File, Error> {
+    checked(path, openat(folder, name, FLAGS, Mode::empty()), access)
+}
+
+/// Opens a folder that root or the caller owns and others can't write.
+pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = open_descriptor(path, flags, Mode::empty()).map_err(|errno| Error::file("open", path, errno))?;
+    let metadata = File::from(fd.try_clone().map_err(|error| Error::file("open", path, error))?).metadata();
+    check_folder_metadata(path, &metadata.map_err(|error| Error::file("stat", path, error))?)?;
+    Ok(fd)
+}
+
+/// O_NONBLOCK: a FIFO put in the file's place must not make the wrapper wait.
+const FLAGS: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+
+fn checked(path: &Path, opened: Result<OwnedFd, Errno>, access: Access) -> Result<File, Error> {
+    let file = match opened {
         Ok(fd) => File::from(fd),
         Err(Errno::ELOOP) => {
             return Err(untrusted(path, "is a symbolic link", "name the file itself"));
@@ -76,6 +96,10 @@ fn check_folder(path: &Path) -> Result<(), Error> {
         _ => Path::new("."),
     };
     let metadata = std::fs::metadata(folder).map_err(|error| Error::file("open", path, error))?;
+    check_folder_metadata(folder, &metadata)
+}
+
+fn check_folder_metadata(folder: &Path, metadata: &Metadata) -> Result<(), Error> {
     check_owner(folder, metadata.uid())?;
     let mode = metadata.mode() & 0o7777;
     let sticky = mode & 0o1000 != 0;

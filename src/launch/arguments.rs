@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use nix::unistd::getpid;
 
-use super::{Failure, Status};
+use super::{Failure, Fence, Keep, Status};
 use crate::memory::{CoreFiles, adopt, is_open};
 use crate::policy::{AgentName, ChainName, RunId};
 use crate::text::usage_error;
@@ -55,6 +55,24 @@ pub struct Arguments {
     /// Read the passphrase from this descriptor
     #[arg(long, value_name = "N")]
     pub passphrase_fd: Option<RawFd>,
+    /// Keep the agent from the key, the vault and the log [default: the instance's policy, else auto]
+    #[arg(long, value_enum)]
+    pub fence: Option<Fence>,
+    /// Leave this door through the fence open
+    #[arg(long, value_enum, value_name = "DOOR")]
+    pub fence_keep: Vec<Keep>,
+    /// As root: run the agent as this user
+    #[arg(long)]
+    pub user: Option<String>,
+    /// With --user: in this group instead of the user's own
+    #[arg(long, requires = "user")]
+    pub group: Option<String>,
+    /// The agent can't gain privileges by executing anything; always so inside a fence
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Stay as the agent's parent: pass on signals, record its end, end as it did (128+n for signal n)
+    #[arg(long)]
+    pub supervise: bool,
     /// Let the agent write core files, which hold its secrets
     #[arg(long)]
     pub allow_core: bool,

@@ -44,7 +44,7 @@ impl<'a> Environment<'a> {
     /// Puts the secrets, the access to which was recorded, into what the caller's environment
     /// leaves. A grant replaces an inherited variable; no name stands twice.
     pub fn build(
-        site: &Site,
+        site: &Site<'_>,
         inherited: Inherited,
         contents: &Contents,
         secrets: Vec<Secret<'a>>,
@@ -70,8 +70,16 @@ impl<'a> Environment<'a> {
             ("MENTIKO_AGENT", site.arguments.agent.as_str()),
             ("MENTIKO_RUN_ID", site.run.as_str()),
         ] {
-            // Names hold no NUL.
-            granted.extend(CString::new(format!("{name}={value}")).ok().map(Variable::Plain));
+            granted.extend(plain(name, value));
+        }
+        if let Some(name) = site.fence_name() {
+            granted.extend(plain("MENTIKO_FENCE", name));
+        }
+        if let Some(target) = site.target() {
+            let user = &target.user;
+            granted.extend(plain("HOME", &user.dir.to_string_lossy()));
+            granted.extend(plain("SHELL", &user.shell.to_string_lossy()));
+            granted.extend(["USER", "LOGNAME"].into_iter().filter_map(|name| plain(name, &user.name)));
         }
         let taken: BTreeSet<&[u8]> = granted
             .iter()
@@ -96,6 +104,11 @@ impl<'a> Environment<'a> {
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.files.iter().map(AsRawFd::as_raw_fd)
     }
+}
+
+/// `NAME=value` on the heap; `None` where it can't be, for names and values here hold no NUL.
+fn plain<'a>(name: &str, value: &str) -> Option<Variable<'a>> {
+    CString::new(format!("{name}={value}")).ok().map(Variable::Plain)
 }
 
 /// Whether the value fits into an environment; asked before anything is recorded.

@@ -4,19 +4,22 @@ use std::convert::Infallible;
 use std::ffi::CString;
 
 use nix::errno::Errno;
+use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::execve;
 
-use super::{Environment, Failure, Program, Site, Status};
+use super::failure::warn;
+use super::{Environment, Failure, Mode, Program, Site, Status, drop_to};
 use crate::memory::{self, Arena, CoreFiles};
 
 /// Gives back what the wrapper changed, closes what is not the agent's, and calls execve(2).
 ///
 /// `core_limit` is the caller's soft limit.
 pub fn become_agent(
-    site: &Site,
+    site: &Site<'_>,
     program: &Program,
     environment: &Environment<'_>,
     arena: &Arena,
+    mode: &Mode,
     core_limit: u64,
 ) -> Result<Infallible, Failure> {
     let other = |what: &str, errno: Errno| Failure::new(Status::Other, format!("can't {what}: {errno}"));
@@ -28,6 +31,16 @@ pub fn become_agent(
         memory::restore_core_limit(core_limit)?;
     }
     let _wipes = memory::wipe_after_exec(arena)?;
+    if let Some(target) = site.target() {
+        drop_to(target)?;
+    }
+    mode.tie_to_parent()?;
+    if site.arguments.no_new_privs || site.fence_name().is_some() {
+        set_no_new_privs().map_err(|errno| other("set no_new_privs", errno))?;
+    }
+    if let Some(warning) = site.warning() {
+        warn(warning);
+    }
     memory::restore_sigpipe().map_err(|errno| other("restore SIGPIPE", errno))?;
     let errno = match execve(&program.path, &program.argv, environment.variables()) {
         // A script without an interpreter line: execvp(3) hands it to the shell.

@@ -84,6 +84,11 @@ impl Failure {
     }
 }
 
+/// One line on standard error about a launch that goes on.
+pub(super) fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "mentiko-exec: warning: {}", printable(text));
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.message))

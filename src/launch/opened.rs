@@ -16,7 +16,7 @@ pub struct Decided<'a> {
 
 /// Opens key, slot and the buckets of the names in question, and decides.
 pub fn decide<'a>(
-    site: &Site,
+    site: &Site<'a>,
     definition: &Definition,
     inherited: &Inherited,
     arena: &'a Arena,

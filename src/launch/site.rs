@@ -3,16 +3,19 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
-use super::{Arguments, Failure, Status};
-use crate::audit::{Entry, Event, Log, Outcome};
-use crate::instance::{Instance, find, uuid_v7};
+use nix::unistd::{Uid, geteuid};
+
+use super::privileges::{Target, target};
+use super::{Arguments, Enclosure, Failure, Fence, Status};
+use crate::audit::{Entry, Event, Log, Origin, Outcome};
+use crate::instance::{FencePolicy, Instance, find, uuid_v7};
 use crate::memory::{Arena, Protection};
 use crate::policy::RunId;
 use crate::vault::{AuditKey, Vault};
 
 /// The instance and what every record of this launch says.
 #[derive(Debug)]
-pub struct Site {
+pub struct Site<'a> {
     /// The command line.
     pub arguments: Arguments,
     /// The instance's configuration.
@@ -22,31 +25,75 @@ pub struct Site {
     /// The run that this launch belongs to.
     pub run: RunId,
     command: String,
-    key: OnceCell<(AuditKey, u64)>,
+    target: Option<Target>,
+    key: OnceCell<(AuditKey<'a>, u64)>,
+    enclosure: OnceCell<Enclosure>,
+    warning: OnceCell<String>,
 }
 
-impl Site {
+impl<'a> Site<'a> {
     /// Reads the configuration.
     pub fn open(arguments: Arguments) -> Result<Self, Failure> {
         let folder = find(arguments.instance.as_deref())?;
         // Absolute, for --chdir must not change what it means.
         let folder = std::path::absolute(&folder).map_err(|error| Failure::new(Status::Other, error.to_string()))?;
-        let instance = Instance::open(&folder)?;
-        let log = Log::of(&instance);
+        let instance = Instance::open(&folder).map_err(|error| within_a_fence(error.into()))?;
+        let log = Log::open(&instance)?;
         let run = run_id(arguments.run_id.clone())?;
         let command = arguments.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
         let command = command.to_string_lossy().into_owned();
-        Ok(Self { arguments, instance, log, run, command, key: OnceCell::new() })
+        let target = target(arguments.user.as_deref(), arguments.group.as_deref())?;
+        let (key, enclosure, warning) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Ok(Self { arguments, instance, log, run, command, target, key, enclosure, warning })
+    }
+
+    /// Whether a fence is wanted: as the command line says, else as the instance's policy.
+    pub fn fence(&self) -> Fence {
+        self.arguments.fence.unwrap_or(match self.instance.fence {
+            FencePolicy::Auto => Fence::Auto,
+            FencePolicy::Require => Fence::Require,
+            FencePolicy::Off => Fence::Off,
+        })
+    }
+
+    /// The account of `--user`.
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// The user ID that the agent will have.
+    pub fn agent_uid(&self) -> Uid {
+        self.target.as_ref().map_or_else(geteuid, |target| target.user.uid)
+    }
+
+    /// Keeps a warning until the agent is about to run: a launch that fails says one line only.
+    pub fn warn_late(&self, text: String) {
+        let _ = self.warning.set(text);
+    }
+
+    /// The warning, if there is one.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.get().map(String::as_str)
+    }
+
+    /// Notes what stands around the agent, for the records.
+    pub fn remember_enclosure(&self, enclosure: Enclosure) {
+        let _ = self.enclosure.set(enclosure);
+    }
+
+    /// What stands around the agent, where anything does.
+    pub fn fence_name(&self) -> Option<&'static str> {
+        self.enclosure.get().filter(|enclosure| enclosure.stands()).map(|enclosure| enclosure.name())
     }
 
     /// Keeps the key of the log from the vault once it is open, for whatever is recorded later.
-    pub fn remember_key(&self, vault: &Vault<'_>) {
+    pub fn remember_key(&self, vault: &Vault<'a>) {
         let _ = self.key.set((vault.audit_key(), vault.generation()));
     }
 
-    /// The key of the log and the vault's generation.
-    pub fn key(&self) -> Option<&(AuditKey, u64)> {
-        self.key.get()
+    /// The key of the log.
+    pub fn key(&self) -> Option<AuditKey<'a>> {
+        self.key.get().map(|(key, _)| *key)
     }
 
     /// What the records of this launch have in common.
@@ -57,7 +104,7 @@ impl Site {
             run: Some(self.run.as_str()),
             generation: self.key.get().map(|(_, generation)| *generation),
             command: Some(&self.command),
-            fence: Some("off"),
+            fence: self.enclosure.get().map(|enclosure| enclosure.name()),
             memory: Some(memory.name()),
             ..Entry::new(event, outcome)
         }
@@ -65,18 +112,12 @@ impl Site {
 
     /// Records a refusal, one line for each denial, with a MAC wherever the key can be had without
     /// asking anybody. Gives the failure back, with the log's own if that fails too.
-    pub fn refuse(&self, failure: Failure, arena: &Arena) -> Failure {
+    pub fn refuse(&self, failure: Failure, arena: &'a Arena) -> Failure {
         let denials = failure.denials();
         if denials.is_empty() || self.arguments.dry_run {
             return failure;
         }
-        if self.key.get().is_none() && self.instance.key.is_silent() {
-            let vault =
-                self.instance.key.read(None, arena).ok().and_then(|key| Vault::open(&self.instance, key, arena).ok());
-            if let Some(vault) = vault {
-                self.remember_key(&vault);
-            }
-        }
+        self.look_for_key(arena);
         let reasons: Vec<String> = denials.iter().map(|denial| denial.reason.to_string()).collect();
         let entries: Vec<Entry<'_>> = denials
             .iter()
@@ -87,22 +128,62 @@ impl Site {
                 ..self.entry(Event::SecretAccess, Outcome::Denied, arena.protection())
             })
             .collect();
-        match self.log.append(&entries, self.key.get().map(|(key, _)| key)) {
+        match self.log.append(&entries, self.key()) {
             Ok(()) => failure,
             Err(error) => failure.and(format_args!("and the refusal could not be recorded: {error}")),
         }
     }
 
+    /// Tries for the key of the log where that asks nobody.
+    fn look_for_key(&self, arena: &'a Arena) {
+        if self.key.get().is_none() && self.instance.key.is_silent() {
+            let key = self.instance.key.read(None, arena).ok();
+            if let Some(vault) = key.and_then(|key| Vault::open(&self.instance, key, arena).ok()) {
+                self.remember_key(&vault);
+            }
+        }
+    }
+
+    /// The same site without the key, for when the arena goes.
+    pub fn without_key<'b>(self) -> Site<'b> {
+        let Self { arguments, instance, log, run, command, target, .. } = self;
+        let (key, enclosure, warning) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Site { arguments, instance, log, run, command, target, key, enclosure, warning }
+    }
+
+    /// Records the end of a supervised agent.
+    pub fn agent_ended(&self, origin: &Origin, status: u8, milliseconds: u64, arena: &'a Arena) -> Result<(), Failure> {
+        self.look_for_key(arena);
+        let entry = Entry {
+            status: Some(status),
+            milliseconds: Some(milliseconds),
+            memory: None,
+            ..self.entry(Event::AgentEnd, Outcome::Done, arena.protection())
+        };
+        Ok(self.log.append_about(origin, &[entry], self.key())?)
+    }
+
     /// Records that the agent never ran although its grants are on record: the log never says that
     /// an agent held a key which it never got.
-    pub fn never_ran(&self, failure: Failure, arena: &Arena) -> Failure {
+    pub fn never_ran(&self, failure: Failure, arena: &'a Arena) -> Failure {
         let reason = failure.to_string();
         let entry =
             Entry { reason: Some(&reason), ..self.entry(Event::LaunchFailed, Outcome::Failed, arena.protection()) };
-        match self.log.append(&[entry], self.key.get().map(|(key, _)| key)) {
+        match self.log.append(&[entry], self.key()) {
             Ok(()) => failure.settled(),
             Err(error) => failure.settled().and(format_args!("and that could not be recorded: {error}")),
         }
+    }
+}
+
+/// Inside a fence there is no instance to be seen; the caller is to know why.
+fn within_a_fence(failure: Failure) -> Failure {
+    match std::env::var_os("MENTIKO_FENCE") {
+        None => failure,
+        Some(_) => Failure::new(
+            Status::Configuration,
+            "already inside a fence; launch sub-agents from outside, or give the orchestrator --fence off",
+        ),
     }
 }
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{ForkResult, Pid};
 
 /// Takes over an inherited descriptor that was named on the command line.
 ///
@@ -117,6 +118,43 @@ pub fn restore_sigpipe() -> Result<(), Errno> {
     };
     // SAFETY: neither disposition runs code of ours.
     unsafe { signal(Signal::SIGPIPE, handler) }.map(|_| ())
+}
+
+/// Gives SIGCHLD its default disposition, without which children can't be waited for; whether it
+/// was ignored.
+pub fn default_sigchld() -> Result<bool, Errno> {
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(|before| matches!(before, SigHandler::SigIgn))
+}
+
+/// Ignores SIGCHLD again, as the caller had it.
+pub fn ignore_sigchld() -> Result<(), Errno> {
+    // SAFETY: ignoring runs no code of ours.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map(|_| ())
+}
+
+/// The two sides of a fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// This one, with the new one's number.
+    Parent(Pid),
+}
+
+/// fork(2). Both sides may run any code, for this program has one thread.
+pub fn fork() -> Result<Forked, Errno> {
+    // SAFETY: with one thread, no lock can be held by another that the child does not have.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => Ok(Forked::Child),
+        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+    }
+}
+
+/// kill(2) with any number, real-time signals too.
+pub fn send_signal(process: Pid, number: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes two numbers.
+    Errno::result(unsafe { libc::kill(process.as_raw(), number) }).map(|_| ())
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ mod stack;
 mod wiper;
 
 pub use arena::{Arena, Protection};
-pub use kernel::{adopt, equal, is_open, mark_close_on_exec, restore_sigpipe, wipe};
+pub use kernel::{
+    Forked, adopt, default_sigchld, equal, fork, ignore_sigchld, is_open, mark_close_on_exec, restore_sigpipe,
+    send_signal, wipe,
+};
 pub use protect::{CoreFiles, protect_self, restore_core_limit};
 pub use stack::with_wiped_stack;
 pub use wiper::wipe_after_exec;

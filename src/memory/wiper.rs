@@ -7,8 +7,9 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork, pipe2, read, setsid};
+use nix::unistd::{pipe2, read, setsid};
 
+use super::kernel::{Forked, fork};
 use super::{Arena, Error, Protection};
 
 /// Held until execve(2) closes it: its end is what the helper waits for.
@@ -35,16 +36,14 @@ pub fn wipe_after_exec(arena: &Arena) -> Result<WipesAfterExec, Error> {
 
 fn start_helper(arena: &Arena) -> Result<OwnedFd, Errno> {
     let (ended, alive) = pipe2(OFlag::O_CLOEXEC)?;
-    // SAFETY: the process has one thread, so the child may run any code.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => {
+    match fork()? {
+        Forked::Parent(child) => {
             // ECHILD where the caller ignores SIGCHLD: then the kernel reaped it.
             let _ = waitpid(child, None);
             Ok(alive)
         }
-        ForkResult::Child => {
-            // SAFETY: as above.
-            if let Ok(ForkResult::Child) = unsafe { fork() } {
+        Forked::Child => {
+            if let Ok(Forked::Child) = fork() {
                 serve(arena, &ended, alive);
             }
             // SAFETY: ends this process at once, without running exit handlers twice.

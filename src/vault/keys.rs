@@ -1,7 +1,8 @@
 //! The keys that come from the root key. Each label stands for one use.
 
+use super::Error;
 use super::crypto::{self, Key};
-use crate::memory::with_wiped_stack;
+use crate::memory::{Arena, with_wiped_stack};
 use crate::policy::SecretName;
 
 /// The vault's 32 random bytes, in the arena: everything in it opens under keys derived from them.
@@ -14,25 +15,27 @@ impl std::fmt::Debug for RootKey<'_> {
     }
 }
 
-/// The key of the access log's MACs.
-pub struct AuditKey(Key);
+/// The key of the access log's MACs, in the arena: it is needed to the last, when nothing secret may
+/// lie anywhere else.
+#[derive(Clone, Copy)]
+pub struct AuditKey<'a>(&'a [u8; 32]);
 
-impl AuditKey {
+impl AuditKey<'_> {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
     ///
     /// Finishing moves the hash states, which are as good as the key, and leaves copies of them on
     /// the stack; this key is used outside of any other wiping.
     pub fn mac(&self, line: &[u8]) -> [u8; 32] {
-        with_wiped_stack(|| crypto::hmac(&self.0, &[line]))
+        with_wiped_stack(|| crypto::hmac(self.0, &[line]))
     }
 
     /// Whether `mac` is that of the line, in constant time.
     pub fn is_mac(&self, line: &[u8], mac: &[u8]) -> bool {
-        crypto::hmac_is(&self.0, &[line], mac)
+        crypto::hmac_is(self.0, &[line], mac)
     }
 }
 
-impl std::fmt::Debug for AuditKey {
+impl std::fmt::Debug for AuditKey<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[audit key]")
     }
@@ -48,8 +51,10 @@ impl RootKey<'_> {
     }
 
     /// The key of the access log.
-    pub fn audit(&self) -> AuditKey {
-        AuditKey(self.derive(&[b"mentiko/1 audit"]))
+    pub(super) fn audit<'a>(&self, arena: &'a Arena) -> Result<AuditKey<'a>, Error> {
+        let key = arena.key()?;
+        *key = *self.derive(&[b"mentiko/1 audit"]);
+        Ok(AuditKey(key))
     }
 
     /// Seals one bucket of one generation: never used twice, for the write salt is fresh.

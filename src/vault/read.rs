@@ -27,6 +27,7 @@ pub struct Vault<'a> {
     size: u64,
     header: Header,
     root: RootKey<'a>,
+    audit: AuditKey<'a>,
     first: Vec<u8>,
 }
 
@@ -47,7 +48,8 @@ impl<'a> Vault<'a> {
         let root = open_a_slot(&raw, key, instance, arena)?
             .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
         let header = raw.authenticate(&path, &root)?;
-        Ok(Self { path, file, size, header, root, first })
+        let audit = root.audit(arena)?;
+        Ok(Self { path, file, size, header, root, audit, first })
     }
 
     /// How many times it has been written: 1 for a new one.
@@ -56,8 +58,8 @@ impl<'a> Vault<'a> {
     }
 
     /// The key of the access log.
-    pub fn audit_key(&self) -> AuditKey {
-        self.root.audit()
+    pub fn audit_key(&self) -> AuditKey<'a> {
+        self.audit
     }
 
     /// The file.

@@ -30,6 +30,15 @@ impl Site {
         site
     }
 
+    /// Without a fence by default, for tests of everything else: agents write markers into the
+    /// instance's folder, and the wrapper must leave no trace at all.
+    pub fn unfenced(self) -> Self {
+        let path = self.file("instance.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(r#""fence": "auto""#, r#""fence": "off""#)).unwrap();
+        self
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -1,0 +1,106 @@
+//! What a fence has to cover, and whether it can without covering what the agent needs.
+
+use std::path::{Path, PathBuf};
+
+use super::{Cover, Keep};
+use crate::instance::{Instance, KeySource};
+use crate::launch::{Program, Site};
+
+/// The places to cover: real paths, none below another.
+#[derive(Debug)]
+pub(super) struct Places {
+    covers: Vec<Cover>,
+    needed: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Those of this launch; or which of the instance's places the agent needs too.
+    pub(super) fn of(site: &Site<'_>, program: &Program) -> Result<Self, String> {
+        let needed = needed(site, program);
+        let mut covers = of_instance(&site.instance, &needed)?;
+        covers.extend(sockets(site));
+        covers.sort_by(|one, two| one.path().cmp(two.path()));
+        // In this order, what is below another follows it.
+        let mut kept: Vec<Cover> = Vec::new();
+        for cover in covers {
+            let is_below = |kept: &Cover| matches!(kept, Cover::Folder(path) if cover.path().starts_with(path));
+            if !kept.iter().any(is_below) {
+                kept.push(cover);
+            }
+        }
+        Ok(Self { covers: kept, needed })
+    }
+
+    pub(super) fn covers(&self) -> &[Cover] {
+        &self.covers
+    }
+
+    /// Whether the agent works directly in this folder.
+    pub(super) fn is_needed(&self, path: &Path) -> bool {
+        self.needed.iter().any(|needed| needed == path)
+    }
+}
+
+/// What an agent can't do without, as real paths.
+fn needed(site: &Site<'_>, program: &Program) -> Vec<PathBuf> {
+    let fixed = ["/tmp", "/var/tmp", "/dev/null", "/proc", "/usr/bin", "/etc/passwd", "/run"].map(PathBuf::from);
+    let named = ["TMPDIR", "HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    fixed
+        .into_iter()
+        .chain(named)
+        .chain(site.target().map(|target| target.user.dir.clone()))
+        .chain(std::env::current_dir().ok())
+        .chain([Path::new(&*program.path.to_string_lossy()).to_owned()])
+        .filter_map(|path| path.canonicalize().ok())
+        .collect()
+}
+
+/// The folders of the instance. Whole folders, for a mount over a file goes when the file is
+/// replaced by rename(2), as the vault is at each write.
+fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, String> {
+    let above = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut folders = vec![instance.folder.clone(), instance.chains.clone(), instance.audit.clone()];
+    folders.extend([above(&instance.vault), instance.runs.clone()]);
+    let mut covers = Vec::new();
+    for folder in folders {
+        let Ok(folder) = folder.canonicalize() else { continue };
+        if let Some(needed) = needed.iter().find(|needed| needed.starts_with(&folder)) {
+            return Err(format!(
+                "{} holds both the instance's files and {}; give the instance a folder of its own",
+                folder.display(),
+                needed.display()
+            ));
+        }
+        covers.push(Cover::Folder(folder));
+    }
+    if let KeySource::File(key) = &instance.key
+        && let Ok(key) = key.canonicalize()
+    {
+        let folder = above(&key);
+        covers.push(match needed.iter().any(|needed| needed.starts_with(&folder)) {
+            true => Cover::File(key),
+            false => Cover::Folder(folder),
+        });
+    }
+    Ok(covers)
+}
+
+/// Doors through which a process outside the fence can be started on the agent's behalf.
+fn sockets(site: &Site<'_>) -> Vec<Cover> {
+    let keeps = |keep| site.arguments.fence_keep.contains(&keep);
+    let runtime = PathBuf::from(format!("/run/user/{}", site.agent_uid()));
+    let mut candidates = Vec::new();
+    if !keeps(Keep::Bus) {
+        candidates.extend([runtime.join("bus"), runtime.join("systemd")]);
+    }
+    if !keeps(Keep::Docker) {
+        let below = ["docker.sock", "podman", "containerd"];
+        candidates.extend(below.iter().map(|name| runtime.join(name)));
+        candidates.extend(below.iter().map(|name| Path::new("/run").join(name)));
+    }
+    candidates
+        .into_iter()
+        .filter_map(|path| path.canonicalize().ok())
+        .map(|path| if path.is_dir() { Cover::Folder(path) } else { Cover::File(path) })
+        .collect()
+}

@@ -1,0 +1,186 @@
+//! `--supervise`: the wrapper stays as the agent's parent, without a secret, and ends as it did.
+//!
+//! Parent and agent are in one process group, so that what the terminal sends reaches the agent by
+//! itself; only what others send to the parent is passed on.
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
+
+use super::failure::warn;
+use super::{Failure, Site, Status};
+use crate::audit::Origin;
+use crate::memory::{self, Arena, Forked};
+
+/// How the agent comes to be: picked once, by [`start`].
+#[derive(Debug)]
+pub enum Mode {
+    /// This process becomes it.
+    Exec,
+    /// This process is a child of the supervisor, and becomes it.
+    Supervised {
+        /// The supervisor.
+        parent: Pid,
+        /// Whether the caller had SIGCHLD ignored.
+        ignored_sigchld: bool,
+        /// What the supervisor waits at.
+        running: Running,
+    },
+}
+
+/// The agent's end of a pipe. execve(2) closes it without a word; a launch that fails says so.
+#[derive(Debug)]
+pub struct Running(OwnedFd);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // If even this fails, the supervisor takes the exit status for the agent's.
+        let _ = write(&self.0, b"!");
+    }
+}
+
+/// The two sides of a launch.
+#[derive(Debug)]
+pub enum Side {
+    /// Goes on to become the agent.
+    Agent(Mode),
+    /// Waits for it. The agent runs, or has failed to.
+    Supervisor(Supervised),
+}
+
+/// An agent that is waited for.
+#[derive(Debug)]
+pub struct Supervised {
+    child: Pid,
+    origin: Origin,
+    signals: SignalFd,
+    ran: bool,
+    since: Instant,
+}
+
+/// Without `--supervise`, nothing. With it, forks; the supervisor comes back once the agent has
+/// taken its values: until then the two share the arena.
+pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
+    if !site.arguments.supervise {
+        return Ok(Side::Agent(Mode::Exec));
+    }
+    let failed = |errno: Errno| Failure::new(Status::Other, format!("can't supervise: {errno}"));
+    // The agent's orphans are ours to reap.
+    prctl::set_child_subreaper(true).map_err(failed)?;
+    let ignored_sigchld = memory::default_sigchld().map_err(failed)?;
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(failed)?;
+    let (running, alive) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    let parent = getpid();
+    match memory::fork().map_err(failed)? {
+        Forked::Child => {
+            drop(running);
+            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed)?;
+            Ok(Side::Agent(Mode::Supervised { parent, ignored_sigchld, running: Running(alive) }))
+        }
+        Forked::Parent(child) => {
+            drop(alive);
+            let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).map_err(failed)?;
+            let origin = Origin::of(child);
+            let ran = has_run(&running);
+            Ok(Side::Supervisor(Supervised { child, origin, signals, ran, since: Instant::now() }))
+        }
+    }
+}
+
+/// Waits for the agent's exec, or the end of the attempt; whether it was the former.
+fn has_run(running: &OwnedFd) -> bool {
+    loop {
+        match read(running, &mut [0]) {
+            Err(Errno::EINTR) => {}
+            answer => return answer == Ok(0),
+        }
+    }
+}
+
+impl Mode {
+    /// In the process that becomes the agent, after privileges were given up: it dies with its
+    /// supervisor. A change of user would have taken this back (PR_SET_PDEATHSIG(2const)).
+    pub(super) fn tie_to_parent(&self) -> Result<(), Failure> {
+        let Self::Supervised { parent, ignored_sigchld, .. } = self else { return Ok(()) };
+        let failed = |errno: Errno| Failure::new(Status::Other, format!("can't be tied to the supervisor: {errno}"));
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+        if getppid() != *parent {
+            return Err(Failure::new(Status::Other, "the supervisor has died"));
+        }
+        if *ignored_sigchld {
+            memory::ignore_sigchld().map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Supervised {
+    /// Waits for the agent's end, passing on signals meanwhile; records it; ends as the agent did.
+    /// The arena of the launch is gone by now: its key is not needed, and a new one is used.
+    pub fn wait(self, site: Site<'_>) -> ExitCode {
+        let status = self.serve();
+        let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // A launch that failed has put its reason on record itself.
+        if self.ran
+            && let Err(error) = record(site, &self.origin, status, milliseconds)
+        {
+            warn(&format!("the agent's end could not be recorded: {error}"));
+        }
+        ExitCode::from(status)
+    }
+
+    /// The agent's exit status, or 128+n if signal n ended it.
+    fn serve(&self) -> u8 {
+        loop {
+            if let Some(status) = self.reap() {
+                return status;
+            }
+            let Ok(Some(signal)) = self.signals.read_signal() else { continue };
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            // What the kernel sends (a terminal's Ctrl-C, a changed window) went to the whole
+            // process group already.
+            let by_a_process = signal.ssi_code <= 0;
+            if by_a_process && number != Signal::SIGCHLD as i32 {
+                // ESRCH: it has just ended, which the next round finds.
+                let _ = memory::send_signal(self.child, number);
+            }
+        }
+    }
+
+    /// Takes in every child that changed; the agent's status if it has ended.
+    fn reap(&self) -> Option<u8> {
+        loop {
+            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+            match waitpid(None, Some(flags)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.child => {
+                    return Some(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.child => {
+                    return Some(128u8.saturating_add(signal as u8));
+                }
+                Ok(WaitStatus::Stopped(pid, _)) if pid == self.child => {
+                    // The shell that waits for us is to see it; SIGCONT comes to the whole group,
+                    // or to us, who pass it on.
+                    let _ = kill(getpid(), Signal::SIGSTOP);
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn record(site: Site<'_>, origin: &Origin, status: u8, milliseconds: u64) -> Result<(), Failure> {
+    let arena = Arena::new()?;
+    let site = site.without_key();
+    site.agent_ended(origin, status, milliseconds, &arena)
+}
