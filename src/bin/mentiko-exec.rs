@@ -1,12 +1,11 @@
 //! `mentiko-exec --chain C --agent A -- COMMAND`: run an agent with the secrets it was granted.
 
 use std::convert::Infallible;
-use std::io::Write;
 use std::process::ExitCode;
 
 use mentiko_exec::audit::{self, Event, Outcome};
 use mentiko_exec::launch::{
-    Decided, Environment, Failure, Inherited, Side, Site, Status, Supervised, become_agent, decide, parse, raise,
+    Environment, Failure, Inherited, Side, Site, Status, Supervised, become_agent, decide, parse, raise, relay,
     resolve, start,
 };
 use mentiko_exec::memory::{Arena, protect_self};
@@ -28,7 +27,7 @@ fn launch() -> Result<ExitCode, Failure> {
     let site = Site::open(arguments)?;
     // From here on there is a log, and every refusal is in it.
     match run(&site, &arena, core_limit).map_err(|failure| site.refuse(failure, &arena))? {
-        Done::Printed => Ok(ExitCode::SUCCESS),
+        Done::Ended(code) => Ok(code),
         Done::Started(agent) => {
             let site = site.without_key();
             // Whoever waits for the agent holds no secret.
@@ -40,7 +39,7 @@ fn launch() -> Result<ExitCode, Failure> {
 
 /// How a launch can end in this process, other than as the agent.
 enum Done {
-    Printed,
+    Ended(ExitCode),
     Started(Supervised),
 }
 
@@ -50,12 +49,13 @@ fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<Done, F
     let inherited = Inherited::of_this_process(&site.arguments, &definition, &site.instance.key);
     let decided = decide(site, &definition, &inherited, arena)?;
     if site.arguments.dry_run {
-        return print(site, &decided).map(|()| Done::Printed);
+        return decided.print(site).map(Done::Ended);
     }
     let (secrets, contents) = decided.open(site.arguments.deliver, arena)?;
     let mode = match start(site)? {
         Side::Agent(mode) => mode,
         Side::Supervisor(agent) => return Ok(Done::Started(agent)),
+        Side::Masker(agent, plumbing) => return relay(site, agent, plumbing, &secrets, arena).map(Done::Ended),
     };
     site.remember_enclosure(raise(site, &program)?);
     let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
@@ -67,16 +67,4 @@ fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<Done, F
     let launched = Environment::build(site, inherited, &contents, secrets, &recorded)
         .and_then(|environment| become_agent(site, &program, &environment, arena, &mode, core_limit));
     launched.map(|never: Infallible| match never {}).map_err(|failure| site.never_ran(failure, arena))
-}
-
-/// What `--dry-run` shows: names, never values.
-fn print(site: &Site<'_>, decided: &Decided<'_>) -> Result<(), Failure> {
-    let mut text = format!("granted to agent '{}' of chain '{}':\n", site.arguments.agent, site.arguments.chain);
-    for line in decided.describe() {
-        text.push_str(&format!("  {line}\n"));
-    }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(Failure::new(Status::Other, format!("can't write to standard output: {error}"))),
-    }
 }

@@ -1,7 +1,10 @@
 //! Asking the vault, deciding, opening what was granted.
 
+use std::io::Write;
+use std::process::ExitCode;
+
 use super::environment::check_length;
-use super::{Delivery, Failure, Inherited, Site};
+use super::{Delivery, Failure, Inherited, Site, Status};
 use crate::memory::{Arena, with_wiped_stack};
 use crate::policy::{self, AgentName, Decision, Definition, Grant};
 use crate::vault::{Contents, Secret, Vault};
@@ -41,10 +44,16 @@ pub fn decide<'a>(
 }
 
 impl<'a> Decided<'a> {
-    /// What was granted, in names: `VARIABLE <- secret (version N)`.
-    pub fn describe(&self) -> Vec<String> {
-        let line = |grant: &Grant| format!("{} <- {} (version {})", grant.variable(), grant.secret(), grant.version());
-        self.grants.iter().map(line).collect()
+    /// What `--dry-run` shows: names, never values.
+    pub fn print(&self, site: &Site<'_>) -> Result<ExitCode, Failure> {
+        let mut text = format!("granted to agent '{}' of chain '{}':\n", site.arguments.agent, site.arguments.chain);
+        for grant in &self.grants {
+            text.push_str(&format!("  {} <- {} (version {})\n", grant.variable(), grant.secret(), grant.version()));
+        }
+        match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(Failure::new(Status::Other, format!("can't write to standard output: {error}"))),
+        }
     }
 
     /// Opens the granted values, and no others, into the arena.
@@ -54,9 +63,9 @@ impl<'a> Decided<'a> {
             grants
                 .into_iter()
                 .map(|grant| {
-                    let record = contents.get(grant.secret()).ok_or_else(|| {
-                        Failure::new(super::Status::Other, format!("secret '{}' is gone", grant.secret()))
-                    })?;
+                    let record = contents
+                        .get(grant.secret())
+                        .ok_or_else(|| Failure::new(Status::Other, format!("secret '{}' is gone", grant.secret())))?;
                     vault.open_secret(grant, record, arena).map_err(Failure::from)
                 })
                 .collect::<Result<Vec<_>, Failure>>()

@@ -3,12 +3,13 @@
 //! Parent and agent are in one process group, so that what the terminal sends reaches the agent by
 //! itself; only what others send to the parent is passed on.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -16,6 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
 
 use super::failure::warn;
+use super::mask::Plumbing;
 use super::{Failure, Site, Status};
 use crate::audit::Origin;
 use crate::memory::{self, Arena, Forked};
@@ -54,6 +56,8 @@ pub enum Side {
     Agent(Mode),
     /// Waits for it. The agent runs, or has failed to.
     Supervisor(Supervised),
+    /// The same, and passes on its output.
+    Masker(Supervised, Plumbing),
 }
 
 /// An agent that is waited for.
@@ -69,7 +73,7 @@ pub struct Supervised {
 /// Without `--supervise`, nothing. With it, forks; the supervisor comes back once the agent has
 /// taken its values: until then the two share the arena.
 pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
-    if !site.arguments.supervise {
+    if !site.arguments.supervise && !site.arguments.mask {
         return Ok(Side::Agent(Mode::Exec));
     }
     let failed = |errno: Errno| Failure::new(Status::Other, format!("can't supervise: {errno}"));
@@ -79,19 +83,26 @@ pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(failed)?;
     let (running, alive) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    let plumbing = site.arguments.mask.then(Plumbing::new).transpose()?;
     let parent = getpid();
     match memory::fork().map_err(failed)? {
         Forked::Child => {
             drop(running);
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed)?;
+            plumbing.map(Plumbing::attach).transpose().map_err(failed)?;
             Ok(Side::Agent(Mode::Supervised { parent, ignored_sigchld, running: Running(alive) }))
         }
         Forked::Parent(child) => {
             drop(alive);
-            let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).map_err(failed)?;
+            let signals =
+                SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
             let origin = Origin::of(child);
             let ran = has_run(&running);
-            Ok(Side::Supervisor(Supervised { child, origin, signals, ran, since: Instant::now() }))
+            let agent = Supervised { child, origin, signals, ran, since: Instant::now() };
+            Ok(match plumbing {
+                None => Side::Supervisor(agent),
+                Some(plumbing) => Side::Masker(agent, plumbing),
+            })
         }
     }
 }
@@ -128,14 +139,44 @@ impl Supervised {
     /// The arena of the launch is gone by now: its key is not needed, and a new one is used.
     pub fn wait(self, site: Site<'_>) -> ExitCode {
         let status = self.serve();
+        match Arena::new() {
+            Ok(arena) => self.record_end(&site.without_key(), status, &arena),
+            Err(error) => warn(&format!("the agent's end could not be recorded: {error}")),
+        }
+        ExitCode::from(status)
+    }
+
+    /// Records the agent's end. A launch that failed has put its reason on record itself.
+    pub(super) fn record_end<'a>(&self, site: &Site<'a>, status: u8, arena: &'a Arena) {
         let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // A launch that failed has put its reason on record itself.
         if self.ran
-            && let Err(error) = record(site, &self.origin, status, milliseconds)
+            && let Err(error) = site.agent_ended(&self.origin, status, milliseconds, arena)
         {
             warn(&format!("the agent's end could not be recorded: {error}"));
         }
-        ExitCode::from(status)
+    }
+
+    /// Readable when there is a signal to be had by [`Supervised::next_signal`].
+    pub(super) fn signals(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+
+    /// A signal to be looked at, if there is one: its number, and whether a process sent it rather
+    /// than the kernel. Never SIGCHLD, which is for [`Supervised::reap`].
+    pub(super) fn next_signal(&self) -> Option<(i32, bool)> {
+        loop {
+            let signal = self.signals.read_signal().ok()??;
+            let number = i32::try_from(signal.ssi_signo).ok()?;
+            if number != Signal::SIGCHLD as i32 {
+                return Some((number, signal.ssi_code <= 0));
+            }
+        }
+    }
+
+    /// Passes a signal on.
+    pub(super) fn send(&self, number: i32) {
+        // ESRCH: it has just ended, which the next look finds.
+        let _ = memory::send_signal(self.child, number);
     }
 
     /// The agent's exit status, or 128+n if signal n ended it.
@@ -144,20 +185,19 @@ impl Supervised {
             if let Some(status) = self.reap() {
                 return status;
             }
-            let Ok(Some(signal)) = self.signals.read_signal() else { continue };
-            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
-            // What the kernel sends (a terminal's Ctrl-C, a changed window) went to the whole
-            // process group already.
-            let by_a_process = signal.ssi_code <= 0;
-            if by_a_process && number != Signal::SIGCHLD as i32 {
-                // ESRCH: it has just ended, which the next round finds.
-                let _ = memory::send_signal(self.child, number);
+            let _ = poll(&mut [PollFd::new(self.signals(), PollFlags::POLLIN)], PollTimeout::NONE);
+            while let Some((number, by_a_process)) = self.next_signal() {
+                // What the kernel sends (a terminal's Ctrl-C, a changed window) went to the whole
+                // process group already.
+                if by_a_process {
+                    self.send(number);
+                }
             }
         }
     }
 
     /// Takes in every child that changed; the agent's status if it has ended.
-    fn reap(&self) -> Option<u8> {
+    pub(super) fn reap(&self) -> Option<u8> {
         loop {
             let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
             match waitpid(None, Some(flags)) {
@@ -177,10 +217,4 @@ impl Supervised {
             }
         }
     }
-}
-
-fn record(site: Site<'_>, origin: &Origin, status: u8, milliseconds: u64) -> Result<(), Failure> {
-    let arena = Arena::new()?;
-    let site = site.without_key();
-    site.agent_ended(origin, status, milliseconds, &arena)
 }

@@ -1,11 +1,12 @@
 //! Kernel calls that have no safe wrapper, each made safe here.
 
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::pty::Winsize;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid};
 
@@ -155,6 +156,26 @@ pub fn fork() -> Result<Forked, Errno> {
 pub fn send_signal(process: Pid, number: i32) -> Result<(), Errno> {
     // SAFETY: the call takes two numbers.
     Errno::result(unsafe { libc::kill(process.as_raw(), number) }).map(|_| ())
+}
+
+/// The size of a terminal's window; `None` where there is no terminal.
+pub fn window_size(terminal: impl AsFd) -> Option<Winsize> {
+    let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one Winsize, which the pointer is valid for.
+    let answer = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (answer == 0).then_some(size)
+}
+
+/// Sets it; the kernel tells the terminal's foreground processes.
+pub fn set_window_size(terminal: impl AsFd, size: &Winsize) {
+    // SAFETY: TIOCSWINSZ reads one Winsize.
+    unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const *size) };
+}
+
+/// Makes a terminal the controlling one of this session, whose leader this process must be.
+pub fn take_terminal(terminal: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: TIOCSCTTY takes a number.
+    Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) }).map(|_| ())
 }
 
 #[cfg(test)]
