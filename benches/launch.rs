@@ -18,31 +18,41 @@ const MENTIKO: &str = env!("CARGO_BIN_EXE_mentiko");
 /// Secrets that the agent is granted.
 const GRANTED: usize = 8;
 
+/// One line of the table.
+struct Row {
+    place: &'static str,
+    secrets: usize,
+    options: &'static [&'static str],
+    instance: PathBuf,
+    /// Of `true`, `env true`, `mentiko-exec ... -- true`.
+    times: [Vec<Duration>; 3],
+}
+
 fn main() {
     let words: Vec<String> = std::env::args().collect();
     let rounds = words.iter().position(|word| word == "--rounds").map_or(300, |at| words[at + 1].parse().unwrap());
     let shm = tempfile::tempdir_in("/dev/shm").unwrap();
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-
-    println!("{GRANTED} secrets granted; {rounds} rounds, each command once a round; medians.\n");
-    println!(
-        "| where | secrets in the vault | true | env true | mentiko-exec true | ratio to env | ratio of the cost over true |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    let vaults: Vec<(&str, usize, PathBuf)> = [
-        ("tmpfs", 10, shm.path()),
-        ("tmpfs", 1_000, shm.path()),
-        ("tmpfs", 100_000, shm.path()),
-        ("disk", 10, disk.path()),
+    let plain: &[&str] = &["--fence", "off"];
+    let mut rows: Vec<Row> = [
+        ("tmpfs", 10, plain, shm.path()),
+        ("tmpfs", 1_000, plain, shm.path()),
+        ("tmpfs", 100_000, plain, shm.path()),
+        ("tmpfs", 10, &["--fence", "require"], shm.path()),
+        ("tmpfs", 10, &["--fence", "off", "--supervise"], shm.path()),
+        ("disk", 10, plain, disk.path()),
     ]
-    .map(|(place, secrets, folder)| (place, secrets, site(&folder.join(format!("{secrets}")), secrets)))
+    .map(|(place, secrets, options, folder)| {
+        let instance = site(&folder.join(format!("{secrets}")), secrets);
+        Row { place, secrets, options, instance, times: Default::default() }
+    })
     .into();
+
     // All in turn within one round, so that what disturbs the machine disturbs all alike.
-    let mut times: Vec<[Vec<Duration>; 3]> = vaults.iter().map(|_| Default::default()).collect();
     for round in 0..rounds + 10 {
-        for ((_, _, instance), times) in vaults.iter().zip(&mut times) {
-            let commands = [bare(), through_env(), launch(instance)];
-            for (command, times) in commands.into_iter().zip(times) {
+        for row in &mut rows {
+            let commands = [bare(), through_env(), launch(&row.instance, row.options)];
+            for (command, times) in commands.into_iter().zip(&mut row.times) {
                 let time = time(command);
                 // The first rounds fill the caches.
                 if round >= 10 {
@@ -51,28 +61,34 @@ fn main() {
             }
         }
     }
-    for ((place, secrets, _), times) in vaults.iter().zip(times) {
-        let [bare, env, ours] = times.map(median);
+    println!("{GRANTED} secrets granted; {rounds} rounds, each command once a round; medians.\n");
+    println!(
+        "| where | options | secrets in the vault | `true` | `env true` | `mentiko-exec ... true` | ratio to env | the cost over `true`, ratio to env's |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for row in &mut rows {
+        let [bare, env, ours] = row.times.each_mut().map(|times| median(times));
         println!(
-            "| {place} | {secrets} | {:.3} ms | {:.3} ms | {:.3} ms | {:.2} | {:.2} |",
-            milliseconds(bare),
-            milliseconds(env),
-            milliseconds(ours),
-            milliseconds(ours) / milliseconds(env),
-            (milliseconds(ours) - milliseconds(bare)) / (milliseconds(env) - milliseconds(bare)),
+            "| {} | {} | {} | {bare:.3} ms | {env:.3} ms | {ours:.3} ms | {:.2} | {:.2} |",
+            row.place,
+            row.options.join(" "),
+            row.secrets,
+            ours / env,
+            (ours - bare) / (env - bare),
         );
     }
     println!("\n| secrets in the vault | peak resident memory of the wrapper |");
     println!("|---|---|");
-    for (place, secrets, instance) in &vaults {
-        if *place == "tmpfs" {
-            println!("| {secrets} | {} |", peak(instance));
-        }
+    for row in rows.iter().filter(|row| row.place == "tmpfs" && row.options == plain) {
+        println!("| {} | {} |", row.secrets, peak(&row.instance, row.options));
     }
 }
 
 /// An instance whose chain `c` grants its agent the first secrets of a vault of this many.
 fn site(folder: &Path, secrets: usize) -> PathBuf {
+    if folder.exists() {
+        return folder.to_owned();
+    }
     let made = Command::new(MENTIKO).arg("init").arg(folder).stdout(Stdio::null()).status().unwrap();
     assert!(made.success());
     let instance = Instance::open(folder).unwrap();
@@ -106,9 +122,11 @@ fn through_env() -> Command {
     command
 }
 
-fn launch(instance: &Path) -> Command {
+fn launch(instance: &Path, options: &[&str]) -> Command {
     let mut command = with_environment(WRAPPER);
-    command.args(["--chain", "c", "--agent", "a", "--instance"]).arg(instance).args(["--", "/bin/true"]);
+    command.args(["--chain", "c", "--agent", "a", "--instance"]).arg(instance).args(options).args(["--", "/bin/true"]);
+    // A warning that root's agents could undo their fence.
+    command.stderr(Stdio::null());
     command
 }
 
@@ -151,18 +169,15 @@ fn time(mut command: Command) -> Duration {
     time
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// In milliseconds.
+fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    times[times.len() / 2].as_secs_f64() * 1e3
 }
 
 /// By GNU time, whose own memory is small: a process counts its parent's memory from before exec.
-fn peak(instance: &Path) -> String {
-    let launch = launch(instance);
+fn peak(instance: &Path, options: &[&str]) -> String {
+    let launch = launch(instance, options);
     let mut command = with_environment("/usr/bin/time");
     command.args(["-f", "%M"]).arg(launch.get_program()).args(launch.get_args());
     match command.output() {
