@@ -73,7 +73,7 @@ pub struct Arguments {
     /// Stay as the agent's parent: pass on signals, record its end, end as it did (128+n for signal n)
     #[arg(long)]
     pub supervise: bool,
-    /// Replace granted values in the agent's output by [NAME]; implies --supervise
+    /// Replace granted values in the agent's output by their names; implies --supervise
     #[arg(long)]
     pub mask: bool,
     /// Let the agent write core files, which hold its secrets

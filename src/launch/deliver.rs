@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Uid, fchown};
 
 use super::{Failure, Status};
 use crate::vault::Secret;
@@ -17,7 +18,9 @@ use crate::vault::Secret;
 ///
 /// Unlike the arena its pages can be swapped; the kernel has no file that is both secret and
 /// readable through /proc.
-pub(super) fn memory_file(secret: &Secret<'_>) -> Result<(CString, OwnedFd), Failure> {
+///
+/// It belongs to the agent's user: opening it by that path is subject to its mode.
+pub(super) fn memory_file(secret: &Secret<'_>, owner: Uid) -> Result<(CString, OwnedFd), Failure> {
     let failed = |what: &str, error: std::io::Error| {
         Failure::new(Status::Other, format!("can't {what} the memory file for '{}': {error}", secret.variable()))
     };
@@ -25,6 +28,7 @@ pub(super) fn memory_file(secret: &Secret<'_>) -> Result<(CString, OwnedFd), Fai
     let mut file = File::from(fd);
     file.write_all(secret.value()).and_then(|()| file.rewind()).map_err(|error| failed("write", error))?;
     file.set_permissions(Permissions::from_mode(0o400)).map_err(|error| failed("chmod", error))?;
+    fchown(&file, Some(owner), None).map_err(|errno| failed("chown", errno.into()))?;
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| failed("seal", errno.into()))?;
     let assignment = format!("{}_FILE=/proc/self/fd/{}", secret.variable(), file.as_raw_fd());

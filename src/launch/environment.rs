@@ -59,7 +59,7 @@ impl<'a> Environment<'a> {
             match site.arguments.deliver {
                 Delivery::Env => granted.push(Variable::Secret(assignment(secret)?)),
                 Delivery::File => {
-                    let (assignment, file) = deliver::memory_file(secret)?;
+                    let (assignment, file) = deliver::memory_file(secret, site.agent_uid())?;
                     granted.push(Variable::Plain(assignment));
                     files.push(file);
                 }
