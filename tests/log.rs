@@ -161,6 +161,62 @@ fn an_older_vault_put_back_is_reported() {
 }
 
 #[test]
+fn what_is_cut_off_the_end_is_found_with_the_head_that_was_kept() {
+    let site = Site::with_two_agents();
+    site.exec("c", "one").args(["--", "true"]).status().unwrap();
+    let head = text(&site.mentiko(&["audit", "head"]).output().unwrap().stdout).trim().to_owned();
+    assert!(site.verify().contains(&head));
+    let verify = |expect: &str| {
+        let output = site.mentiko(&["audit", "verify", "--expect", expect]).output().unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    assert_eq!(verify(&head).0, Some(0));
+    // More lines may follow it.
+    site.exec("c", "one").args(["--", "true"]).status().unwrap();
+    assert_eq!(verify(&head).0, Some(0));
+    let (path, lines) = lines(&site);
+    std::fs::write(&path, lines[..3].join("\n") + "\n").unwrap();
+    site.verify();
+    let (status, said) = verify(&head);
+    assert!(status == Some(1) && said.contains("the end was cut off: records 4 to 4 are missing"), "{said}");
+    // Other lines in their place are no better.
+    site.exec("c", "two").args(["--", "true"]).status().unwrap();
+    let (status, said) = verify(&head);
+    assert!(status == Some(1) && said.contains("record 4 is another than was expected"), "{said}");
+    assert_eq!(verify("4:xyz").0, Some(2));
+}
+
+#[test]
+fn exposure_says_who_holds_a_secret_and_which_still_run() {
+    let site = Site::with_two_agents();
+    let mut running = site.exec("c", "one").args(["--run-id", "r1", "--", "sleep", "60"]).spawn().unwrap();
+    site.exec("c", "one").args(["--run-id", "r2", "--", "true"]).status().unwrap();
+    site.exec("c", "two").args(["--run-id", "r2", "--", "true"]).status().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while site.accesses().len() < 3 && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let exposure = || -> serde_json::Value {
+        let output = site.mentiko(&["exposure", "A", "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let found = exposure();
+    let of =
+        |run: &str| found["holders"].as_array().unwrap().iter().find(|holder| holder["run"] == run).unwrap().clone();
+    assert_eq!(found["holders"].as_array().unwrap().len(), 2);
+    assert_eq!((&of("r1")["agent"], &of("r1")["version"]), (&"one".into(), &1.into()));
+    assert_eq!(of("r1")["running"], serde_json::json!([running.id()]));
+    assert_eq!(of("r2")["running"], serde_json::json!([]));
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let after = exposure();
+    assert!(after["holders"].as_array().unwrap().iter().all(|holder| holder["running"] == serde_json::json!([])));
+    let unknown = site.mentiko(&["exposure", "AA"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("no access to 'AA' on record"), "{}", text(&unknown.stderr));
+}
+
+#[test]
 fn query_filters_by_each_field_and_by_time() {
     let site = Site::with_two_agents();
     for (agent, run) in [("one", "r1"), ("two", "r1"), ("one", "r2"), ("nobody", "r2")] {
@@ -179,6 +235,8 @@ fn query_filters_by_each_field_and_by_time() {
     assert_eq!(count(&["--chain", "d"]), 0);
     assert_eq!(count(&["--since", "2000-01-01", "--until", "2000-12-31"]), 0);
     assert_eq!(count(&["--since", "2000-01-01"]), site.log().len());
+    assert_eq!(count(&["--since", "1h"]), site.log().len());
+    assert_eq!(count(&["--until", "1h"]), 0);
     let lines = site.mentiko(&["audit", "query", "--json", "--secret", "A", "--agent", "one"]).output().unwrap();
     let file = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
     let log = std::fs::read_to_string(file).unwrap();

@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use super::{Common, Error, context, table};
-use crate::audit::{Filter, Record, parse_time, search, verify};
+use crate::audit::{Expected, Filter, Record, head, parse_time, search, verify};
 use crate::memory::Arena;
 
 #[derive(clap::Subcommand, Debug)]
@@ -15,8 +17,15 @@ pub(super) enum Command {
     )]
     Query(Query),
     /// Prove that the log is as it was written; exit 1 if it is not
-    #[command(after_help = "Example: mentiko audit verify")]
-    Verify,
+    #[command(after_help = "Example: mentiko audit verify --expect 1042:5f2c...")]
+    Verify {
+        /// A line that must still be there, from `mentiko audit head`: then nothing was cut off before it
+        #[arg(long, value_name = "SEQ:HASH")]
+        expect: Option<Expected>,
+    },
+    /// Print number and hash of the last record, to be kept elsewhere for `verify --expect`
+    #[command(after_help = "Example: mentiko audit head | ssh elsewhere tee -a mentiko.heads")]
+    Head,
 }
 
 #[derive(clap::Args, Debug)]
@@ -39,7 +48,7 @@ pub(super) struct Query {
     /// secret.access, secret.set ...
     #[arg(long, value_name = "EVENT")]
     event: Option<String>,
-    /// From this date (UTC) or time on
+    /// From this date (UTC) or time on, or since so long ago: 2h, 7d, yesterday
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Up to this time, or to the end of this date
@@ -56,13 +65,19 @@ pub(super) struct Query {
 pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Query(query) => run_query(common, query),
-        Command::Verify => run_verify(common),
+        Command::Verify { expect } => run_verify(common, expect),
+        Command::Head => {
+            let instance = context::instance(common)?;
+            writeln!(std::io::stdout(), "{}", head(&instance.audit)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 fn run_query(common: &Common, query: Query) -> Result<ExitCode, Error> {
     let instance = context::instance(common)?;
-    let time = |text: Option<String>, end| text.map(|text| parse_time(&text, end)).transpose();
+    let now = Timestamp::now();
+    let time = |text: Option<String>, end| text.map(|text| parse_time(&text, now, end)).transpose();
     let filter = Filter {
         secret: query.secret,
         chain: query.chain,
@@ -76,7 +91,7 @@ fn run_query(common: &Common, query: Query) -> Result<ExitCode, Error> {
     let mut out = std::io::BufWriter::new(std::io::stdout());
     let mut count = 0u64;
     let mut rows = Vec::new();
-    search(&instance.audit, &filter, |line, record| {
+    search(&instance.audit, &filter, |line, record| -> Result<(), Error> {
         count += 1;
         if query.json {
             out.write_all(line)?;
@@ -114,12 +129,12 @@ pub(super) fn row(record: &Record) -> Vec<String> {
     ]
 }
 
-fn run_verify(common: &Common) -> Result<ExitCode, Error> {
+fn run_verify(common: &Common, expect: Option<Expected>) -> Result<ExitCode, Error> {
     let instance = context::instance(common)?;
     let arena = Arena::new()?;
     let vault = context::vault(common, &instance, &arena)?;
     let mut out = std::io::stdout();
-    let report = match verify(&instance.audit, vault.audit_key())? {
+    let report = match verify(&instance.audit, vault.audit_key(), expect)? {
         Ok(report) => report,
         Err(fault) => {
             writeln!(out, "the log does not verify: {fault}")?;

@@ -3,6 +3,7 @@
 mod audit;
 mod chain;
 mod context;
+mod exposure;
 mod init;
 mod quickstart;
 mod secret;
@@ -52,6 +53,8 @@ enum Command {
     /// List and check chain definitions
     #[command(subcommand)]
     Chain(chain::Command),
+    /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
+    Exposure(exposure::Arguments),
     /// Ask the access log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -120,6 +123,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Secret(command) => secret::run(&common, command),
         Command::Chain(command) => chain::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
+        Command::Exposure(arguments) => exposure::run(&common, &arguments),
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn run() -> Result<ExitCode, Error> {
     }
     writeln!(out, "$ mentiko audit query")?;
     let mut rows = Vec::new();
-    search(&instance.audit, &Filter::default(), |_, record| {
+    search(&instance.audit, &Filter::default(), |_, record| -> Result<(), Error> {
         rows.push(audit::row(record));
         Ok(())
     })?;

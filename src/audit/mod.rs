@@ -2,9 +2,12 @@
 //! byte, chained by hashes and authenticated by MACs.
 
 mod append;
+#[cfg(feature = "admin")]
+mod filter;
 mod origin;
-mod query;
 mod record;
+#[cfg(feature = "admin")]
+mod search;
 mod segments;
 mod tail;
 mod verify;
@@ -12,11 +15,14 @@ mod verify;
 use std::path::PathBuf;
 
 pub use append::{Log, Recorded};
+#[cfg(feature = "admin")]
+pub use filter::{Filter, parse_time};
 pub use origin::Origin;
-pub use query::{Filter, parse_time, search};
 pub use record::{Entry, Event, Outcome, Record};
+#[cfg(feature = "admin")]
+pub use search::search;
 pub use segments::segments;
-pub use verify::{Fault, Report, verify};
+pub use verify::{Expected, Fault, Report, head, verify};
 
 /// Why the log can't be written or read.
 #[derive(Debug, thiserror::Error)]

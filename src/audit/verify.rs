@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::Error;
 use super::append::head_text;
 use super::record::{Head, Record, hex, split_mac, unhex};
 use super::segments::segments;
+use super::tail;
 use crate::vault::{AuditKey, sha256};
 
 /// What a log proves.
@@ -37,9 +39,39 @@ pub struct Fault {
     pub what: String,
 }
 
+/// A line that a log must have: its number and hash, as `mentiko audit head` printed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    seq: u64,
+    hash: [u8; 32],
+}
+
+impl FromStr for Expected {
+    type Err = String;
+
+    /// `SEQ:HASH`
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split_once(':')
+            .and_then(|(seq, hash)| Some(Self { seq: seq.parse().ok()?, hash: unhex(hash.as_bytes())? }))
+            .ok_or_else(|| "use SEQ:HASH, as 'mentiko audit head' prints it".into())
+    }
+}
+
+/// `SEQ:HASH` of the last record of a log, without looking at what is before it.
+pub fn head(folder: &Path) -> Result<String, Error> {
+    for path in segments(folder)?.into_iter().rev() {
+        let cant_read = |error| Error::file("read", &path, error);
+        let tail = tail::read(&File::open(&path).map_err(cant_read)?).map_err(cant_read)?;
+        if let Some(head) = tail.head {
+            return Ok(head_text(&head));
+        }
+    }
+    Ok(head_text(&Head::start()))
+}
+
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
-pub fn verify(folder: &Path, key: AuditKey<'_>) -> Result<Result<Report, Fault>, Error> {
-    let mut state = State { head: Head::start(), torn: None, report: Report::default() };
+pub fn verify(folder: &Path, key: AuditKey<'_>, expected: Option<Expected>) -> Result<Result<Report, Fault>, Error> {
+    let mut state = State { head: Head::start(), torn: None, expected, report: Report::default() };
     let (mut last, mut lines) = (folder.to_owned(), 0);
     for path in segments(folder)? {
         let cant_read = |error| Error::file("read", &path, error);
@@ -61,6 +93,10 @@ pub fn verify(folder: &Path, key: AuditKey<'_>) -> Result<Result<Report, Fault>,
         let what = "the last line is no record; the next launch will tell of it".into();
         return Ok(Err(Fault { path: last, line: lines, what }));
     }
+    if let Some(expected) = expected.filter(|expected| expected.seq > state.head.seq) {
+        let what = format!("the end was cut off: records {} to {} are missing", state.head.seq + 1, expected.seq);
+        return Ok(Err(Fault { path: last, line: lines, what }));
+    }
     state.report.head = head_text(&state.head);
     Ok(Ok(state.report))
 }
@@ -69,6 +105,7 @@ struct State {
     head: Head,
     /// Lines that are no records: only `log.recovered` may follow.
     torn: Option<Vec<u8>>,
+    expected: Option<Expected>,
     report: Report,
 }
 
@@ -109,7 +146,13 @@ impl State {
             None => self.report.uncovered += 1,
         }
         self.head = Head { seq: record.seq, time: record.time, hash: sha256(line) };
-        Ok(())
+        match self.expected {
+            Some(expected) if expected.seq == self.head.seq && expected.hash != self.head.hash => Err(format!(
+                "record {} is another than was expected: the log was cut before it, and went on",
+                record.seq
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn sequence(&mut self, record: &Record) -> Result<(), String> {
