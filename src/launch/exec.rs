@@ -8,7 +8,7 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::execve;
 
 use super::failure::warn;
-use super::{Environment, Failure, Mode, Program, Site, Status, drop_to};
+use super::{Environment, Failure, Mode, Program, Raised, Site, Status, drop_to};
 use crate::memory::{self, Arena, CoreFiles};
 
 /// Gives back what the wrapper changed, closes what is not the agent's, and calls execve(2).
@@ -20,6 +20,7 @@ pub fn become_agent(
     environment: &Environment<'_>,
     arena: &Arena,
     mode: &Mode,
+    fence: Raised,
     core_limit: u64,
 ) -> Result<Infallible, Failure> {
     let other = |what: &str, errno: Errno| Failure::new(Status::Other, format!("can't {what}: {errno}"));
@@ -38,6 +39,7 @@ pub fn become_agent(
     if site.arguments.no_new_privs || site.fence_name().is_some() {
         set_no_new_privs().map_err(|errno| other("set no_new_privs", errno))?;
     }
+    fence.close()?;
     if let Some(warning) = site.warning() {
         warn(warning);
     }

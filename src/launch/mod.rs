@@ -20,7 +20,7 @@ pub use command::{Program, resolve, search};
 pub use environment::Environment;
 pub use exec::become_agent;
 pub use failure::{Failure, Status};
-pub use fence::{Enclosure, Fence, Keep, raise};
+pub use fence::{Enclosure, Fence, Keep, Raised, raise};
 pub use inherited::Inherited;
 pub use mask::{Plumbing, relay};
 pub use opened::{Decided, decide};

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -172,6 +172,46 @@ fn a_wrapper_that_crashes_leaves_no_core_file() {
     }
 }
 
+#[test]
+fn a_waiting_supervisor_holds_nothing() {
+    let kit = Kit::new(KeySource::File);
+    // With and without pages that the kernel wipes by itself.
+    for refused in [false, true] {
+        let wrapper = kit.stays("--supervise", refused);
+        if !is_root() {
+            assert!(File::open(format!("/proc/{}/mem", wrapper.pid)).is_err());
+            continue;
+        }
+        wait_until("the arena is gone", || {
+            !mappings(wrapper.pid)
+                .iter()
+                .any(|mapping| mapping.name.starts_with("/secretmem") || mapping.is_locked_arena())
+        });
+        let (found, _) = search(wrapper.pid, &kit.needles(), |_| true);
+        assert_eq!(found, [MARK]);
+    }
+}
+
+#[test]
+fn a_supervisor_that_masks_has_values_in_its_arena_alone() {
+    let kit = Kit::new(KeySource::File);
+    for refused in [false, true] {
+        let wrapper = kit.stays("--mask", refused);
+        if !is_root() {
+            assert!(File::open(format!("/proc/{}/mem", wrapper.pid)).is_err());
+            continue;
+        }
+        let (found, unreadable) = search(wrapper.pid, &kit.needles(), |mapping| !mapping.is_locked_arena());
+        assert_eq!(found, [MARK]);
+        assert_eq!(unreadable.iter().any(|mapping| mapping.name.starts_with("/secretmem")), !refused);
+        if refused {
+            let (found, _) = search(wrapper.pid, &kit.needles(), Mapping::is_locked_arena);
+            assert!(found.contains(&"value of GRANTED_HEX".into()), "{found:?}");
+            assert!(!found.iter().any(|what| what.contains("OTHER")), "{found:?}");
+        }
+    }
+}
+
 /// An instance with values of several kinds, some granted, some not.
 struct Kit {
     site: Site,
@@ -235,6 +275,22 @@ impl Kit {
         }
         command.args(["--run-id", &self.run, "--", "sleep", "60"]);
         command
+    }
+
+    /// A supervisor, once its agent has written a value and waits.
+    fn stays(&self, option: &str, without_secretmem: bool) -> Running {
+        let mut command = self.site.exec("c", "a");
+        command.args([option, "--", "sh", "-c", r#"echo "$GRANTED_HEX"; exec sleep 60"#]).env("PLANTED", MARK);
+        if without_secretmem {
+            // SAFETY: prctl(2) alone, between fork and exec.
+            unsafe { command.pre_exec(refuse_secretmem) };
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (_, value) = self.values.iter().find(|(name, _)| *name == "GRANTED_HEX").unwrap();
+        assert_eq!(line.trim_end(), if option == "--mask" { "[GRANTED_HEX]" } else { value });
+        Running { pid: Pid::from_raw(child.id() as i32), child }
     }
 
     /// Every process that still has the command line of the launch.

@@ -8,11 +8,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use landlock::{ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus};
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetStatus,
+};
 
 use super::{Places, Refusal};
 
-pub(super) fn restrict(places: &Places) -> Result<(), Refusal> {
+/// Everything but the last step, after which this process could not write its own log either.
+pub(super) fn prepare(places: &Places) -> Result<RulesetCreated, Refusal> {
     let way = way_to(places);
     if let Some(folder) = way.iter().find(|folder| places.is_needed(folder)) {
         let fault = format!("Landlock can't except the instance from {}, which the agent works in", folder.display());
@@ -23,8 +27,14 @@ pub(super) fn restrict(places: &Places) -> Result<(), Refusal> {
     let all = AccessFs::from_all(abi) & !AccessFs::ReadDir;
     let of_a_file = AccessFs::from_file(abi);
     let refused = |error: landlock::RulesetError| Refusal::Unfit(format!("Landlock is refused ({error})"));
-    let mut rules = Ruleset::default().handle_access(all).and_then(|ruleset| ruleset.create()).map_err(refused)?;
-    let covered: BTreeSet<&Path> = places.covers().iter().map(|cover| cover.path()).collect();
+    // What any Landlock has, this kernel must have; the rest as far as it goes.
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1) & !AccessFs::ReadDir)
+        .and_then(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort).handle_access(all))
+        .and_then(|ruleset| ruleset.create())
+        .map_err(refused)?;
+    let covered: BTreeSet<&Path> = places.of_instance().iter().map(|cover| cover.path()).collect();
     for folder in &way {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -37,15 +47,19 @@ pub(super) fn restrict(places: &Places) -> Result<(), Refusal> {
             rules = rules.add_rule(PathBeneath::new(fd, access)).map_err(refused)?;
         }
     }
-    let status = rules.restrict_self().map_err(refused)?;
-    match status.ruleset {
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-        RulesetStatus::NotEnforced => Err(Refusal::Unfit("this kernel has no Landlock".into())),
+    Ok(rules)
+}
+
+pub(super) fn restrict(rules: RulesetCreated) -> Result<(), String> {
+    match rules.restrict_self() {
+        Ok(status) if status.ruleset == RulesetStatus::NotEnforced => Err("this kernel has no Landlock".into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
-/// Every folder above a covered place.
+/// Every folder above a covered place. Landlock does not know of sockets, so doors can't be shut.
 fn way_to(places: &Places) -> BTreeSet<PathBuf> {
     let above = |path: &Path| path.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
-    places.covers().iter().flat_map(|cover| above(cover.path())).collect()
+    places.of_instance().iter().flat_map(|cover| above(cover.path())).collect()
 }

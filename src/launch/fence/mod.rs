@@ -2,16 +2,19 @@
 //! vault, the log and the definitions.
 
 mod landlock;
+mod mounts;
 mod namespace;
 mod places;
 
 use std::path::{Path, PathBuf};
 
+use ::landlock::RulesetCreated;
 use clap::ValueEnum;
 use nix::unistd::geteuid;
 
 use super::{Failure, Program, Site, Status};
 
+use mounts::Mounts;
 use places::Places;
 
 /// Whether a launch is fenced.
@@ -67,20 +70,41 @@ impl Enclosure {
     }
 }
 
+/// A fence that stands, but for what must come last: under Landlock this process could not write
+/// its own log.
+#[derive(Debug)]
+pub struct Raised {
+    /// What stands around the agent, once it is closed.
+    pub enclosure: Enclosure,
+    rules: Option<RulesetCreated>,
+}
+
+impl Raised {
+    fn whole(enclosure: Enclosure) -> Self {
+        Self { enclosure, rules: None }
+    }
+
+    /// The last step, right before execve(2).
+    pub(super) fn close(self) -> Result<(), Failure> {
+        let restricted = self.rules.map_or(Ok(()), landlock::restrict);
+        restricted.map_err(|fault| Failure::new(Status::Other, format!("the fence failed: {fault}; try --fence off")))
+    }
+}
+
 /// Puts the fence around this process. Whatever is read or written by path afterwards is what the
 /// agent would reach; the log is held open.
-pub fn raise(site: &Site<'_>, program: &Program) -> Result<Enclosure, Failure> {
+pub fn raise(site: &Site<'_>, program: &Program) -> Result<Raised, Failure> {
     let fence = site.fence();
     if fence == Fence::Off {
-        return Ok(Enclosure::Off);
+        return Ok(Raised::whole(Enclosure::Off));
     }
     let enclosed = Places::of(site, program).map_err(Refusal::Unfit).and_then(|places| enclose(&places));
     match (enclosed, fence) {
-        (Ok(enclosure), _) => {
-            if enclosure == Enclosure::Mount && site.target().is_none() {
+        (Ok(raised), _) => {
+            if raised.enclosure == Enclosure::Mount && site.target().is_none() {
                 site.warn_late("the agent runs as root, which can undo the fence; give it a user with --user".into());
             }
-            Ok(enclosure)
+            Ok(raised)
         }
         (Err(Refusal::Broken(fault)), _) => {
             Err(Failure::new(Status::Other, format!("the fence failed: {fault}; try --fence off")))
@@ -90,7 +114,7 @@ pub fn raise(site: &Site<'_>, program: &Program) -> Result<Enclosure, Failure> {
         }
         (Err(Refusal::Unfit(fault)), _) => {
             site.warn_late(format!("no fence: {fault}; the agent can reach the vault"));
-            Ok(Enclosure::None)
+            Ok(Raised::whole(Enclosure::None))
         }
     }
 }
@@ -104,15 +128,15 @@ enum Refusal {
     Broken(String),
 }
 
-fn enclose(places: &Places) -> Result<Enclosure, Refusal> {
+fn enclose(places: &Places) -> Result<Raised, Refusal> {
     if geteuid().is_root() {
-        return namespace::enter_as_root(places).map(|()| Enclosure::Mount);
+        return namespace::enter_as_root(places).map(|()| Raised::whole(Enclosure::Mount));
     }
     match namespace::enter(places) {
-        Ok(()) => Ok(Enclosure::Namespace),
+        Ok(()) => Ok(Raised::whole(Enclosure::Namespace)),
         Err(Refusal::Broken(fault)) => Err(Refusal::Broken(fault)),
-        Err(Refusal::Unfit(refused)) => match landlock::restrict(places) {
-            Ok(()) => Ok(Enclosure::Landlock),
+        Err(Refusal::Unfit(refused)) => match landlock::prepare(places) {
+            Ok(rules) => Ok(Raised { enclosure: Enclosure::Landlock, rules: Some(rules) }),
             Err(Refusal::Unfit(also)) => Err(Refusal::Unfit(format!("{refused}; {also}"))),
             Err(broken) => Err(broken),
         },
@@ -129,6 +153,10 @@ enum Cover {
 }
 
 impl Cover {
+    fn of(path: PathBuf) -> Self {
+        if path.is_dir() { Self::Folder(path) } else { Self::File(path) }
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Folder(path) | Self::File(path) => path,

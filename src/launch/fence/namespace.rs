@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::unistd::{getegid, geteuid};
 
-use super::{Cover, Places, Refusal};
+use super::{Cover, Mounts, Places, Refusal};
 
 /// As an ordinary user: in a user namespace that has this user alone.
 pub(super) fn enter(places: &Places) -> Result<(), Refusal> {
@@ -40,6 +40,10 @@ pub(super) fn enter(places: &Places) -> Result<(), Refusal> {
 
 /// As root: a mount namespace is enough, for the agent that it is meant for has no power over it.
 pub(super) fn enter_as_root(places: &Places) -> Result<(), Refusal> {
+    if !Mounts::of_this_process().map_err(Refusal::Unfit)?.have_root() {
+        // What is mounted in a new namespace would appear outside too.
+        return Err(Refusal::Unfit("the root folder is no mount point; was it set by chroot?".into()));
+    }
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(|errno| Refusal::Unfit(format!("mount namespaces are refused ({errno})")))?;
     cover_all(places)
@@ -50,7 +54,7 @@ fn cover_all(places: &Places) -> Result<(), Refusal> {
     mount_at(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_SLAVE, None)
         .map_err(|errno| broken("make the mounts private", errno))?;
     let empty = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    for cover in places.covers() {
+    for cover in places.of_instance().iter().chain(places.doors()) {
         let covered = match cover {
             Cover::Folder(path) => {
                 mount_at(Some("tmpfs"), path, Some("tmpfs"), empty, Some("size=4k,nr_inodes=2,mode=0555"))

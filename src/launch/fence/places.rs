@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Cover, Keep};
+use super::{Cover, Keep, Mounts};
 use crate::instance::{Instance, KeySource};
 use crate::launch::{Program, Site};
 
-/// The places to cover: real paths, none below another.
+/// The places to cover: real paths, none of a kind below another.
 #[derive(Debug)]
 pub(super) struct Places {
-    covers: Vec<Cover>,
+    of_instance: Vec<Cover>,
+    doors: Vec<Cover>,
     needed: Vec<PathBuf>,
 }
 
@@ -17,28 +18,44 @@ impl Places {
     /// Those of this launch; or which of the instance's places the agent needs too.
     pub(super) fn of(site: &Site<'_>, program: &Program) -> Result<Self, String> {
         let needed = needed(site, program);
-        let mut covers = of_instance(&site.instance, &needed)?;
-        covers.extend(sockets(site));
-        covers.sort_by(|one, two| one.path().cmp(two.path()));
-        // In this order, what is below another follows it.
-        let mut kept: Vec<Cover> = Vec::new();
-        for cover in covers {
-            let is_below = |kept: &Cover| matches!(kept, Cover::Folder(path) if cover.path().starts_with(path));
-            if !kept.iter().any(is_below) {
-                kept.push(cover);
-            }
+        let mut of_instance = of_instance(&site.instance, &needed)?;
+        let mounts = Mounts::of_this_process()?;
+        for path in of_instance.iter().flat_map(|cover| mounts.other_paths(cover.path())).collect::<Vec<_>>() {
+            check_unneeded(&path, &needed)?;
+            of_instance.push(Cover::of(path));
         }
-        Ok(Self { covers: kept, needed })
+        let of_instance = outermost(of_instance);
+        Ok(Self { of_instance, doors: outermost(doors(site)), needed })
     }
 
-    pub(super) fn covers(&self) -> &[Cover] {
-        &self.covers
+    /// The instance's files.
+    pub(super) fn of_instance(&self) -> &[Cover] {
+        &self.of_instance
+    }
+
+    /// Doors through which a process outside the fence can be started on the agent's behalf.
+    pub(super) fn doors(&self) -> &[Cover] {
+        &self.doors
     }
 
     /// Whether the agent works directly in this folder.
     pub(super) fn is_needed(&self, path: &Path) -> bool {
         self.needed.iter().any(|needed| needed == path)
     }
+}
+
+/// Without those that are below another.
+fn outermost(mut covers: Vec<Cover>) -> Vec<Cover> {
+    // In this order, what is below another follows it.
+    covers.sort_by(|one, two| one.path().cmp(two.path()));
+    let mut kept: Vec<Cover> = Vec::new();
+    for cover in covers {
+        let is_below = |kept: &Cover| matches!(kept, Cover::Folder(path) if cover.path().starts_with(path));
+        if !kept.iter().any(is_below) {
+            kept.push(cover);
+        }
+    }
+    kept
 }
 
 /// What an agent can't do without, as real paths.
@@ -55,6 +72,15 @@ fn needed(site: &Site<'_>, program: &Program) -> Vec<PathBuf> {
         .collect()
 }
 
+fn check_unneeded(folder: &Path, needed: &[PathBuf]) -> Result<(), String> {
+    let Some(needed) = needed.iter().find(|needed| needed.starts_with(folder)) else { return Ok(()) };
+    Err(format!(
+        "{} holds both the instance's files and {}; give the instance a folder of its own",
+        folder.display(),
+        needed.display()
+    ))
+}
+
 /// The folders of the instance. Whole folders, for a mount over a file goes when the file is
 /// replaced by rename(2), as the vault is at each write.
 fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, String> {
@@ -64,13 +90,7 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
     let mut covers = Vec::new();
     for folder in folders {
         let Ok(folder) = folder.canonicalize() else { continue };
-        if let Some(needed) = needed.iter().find(|needed| needed.starts_with(&folder)) {
-            return Err(format!(
-                "{} holds both the instance's files and {}; give the instance a folder of its own",
-                folder.display(),
-                needed.display()
-            ));
-        }
+        check_unneeded(&folder, needed)?;
         covers.push(Cover::Folder(folder));
     }
     if let KeySource::File(key) = &instance.key
@@ -85,8 +105,7 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
     Ok(covers)
 }
 
-/// Doors through which a process outside the fence can be started on the agent's behalf.
-fn sockets(site: &Site<'_>) -> Vec<Cover> {
+fn doors(site: &Site<'_>) -> Vec<Cover> {
     let keeps = |keep| site.arguments.fence_keep.contains(&keep);
     let runtime = PathBuf::from(format!("/run/user/{}", site.agent_uid()));
     let mut candidates = Vec::new();
@@ -98,9 +117,5 @@ fn sockets(site: &Site<'_>) -> Vec<Cover> {
         candidates.extend(below.iter().map(|name| runtime.join(name)));
         candidates.extend(below.iter().map(|name| Path::new("/run").join(name)));
     }
-    candidates
-        .into_iter()
-        .filter_map(|path| path.canonicalize().ok())
-        .map(|path| if path.is_dir() { Cover::Folder(path) } else { Cover::File(path) })
-        .collect()
+    candidates.into_iter().filter_map(|path| path.canonicalize().ok()).map(Cover::of).collect()
 }
