@@ -34,15 +34,17 @@ done
 pub(super) fn run() -> Result<ExitCode, Error> {
     let wrapper = wrapper()?;
     let folder = Folder::make()?;
-    let instance = prepare(&folder.0)?;
+    // Apart from the agent's own folder, for the fence covers the instance's.
+    let (own, work) = (folder.0.join("instance"), folder.0.join("work"));
+    let instance = prepare(&own, &work)?;
     let mut out = std::io::stdout();
-    writeln!(out, "An instance for this demonstration, in {}:", folder.0.display())?;
+    writeln!(out, "An instance for this demonstration, in {}:", own.display())?;
     writeln!(out, "two secrets in its vault, and the chain 'content-pipeline' in chains/content-pipeline.json:\n")?;
     writeln!(out, "{CHAIN}")?;
     for (agent, expected) in [("researcher", 0), ("publisher", 0), ("intruder", 77)] {
         writeln!(out, "$ mentiko-exec --chain content-pipeline --agent {agent} -- sh agent.sh")?;
         out.flush()?;
-        let status = launch(&wrapper, &folder.0, agent)?;
+        let status = launch(&wrapper, &own, &work, agent)?;
         if status != Some(expected) {
             return Err(format!("{} ended with {status:?}, not with {expected}", wrapper.display()).into());
         }
@@ -65,7 +67,7 @@ pub(super) fn run() -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare(folder: &Path) -> Result<Instance, Error> {
+fn prepare(folder: &Path, work: &Path) -> Result<Instance, Error> {
     let arena = Arena::new()?;
     let source = KeySource::File("instance.key".into());
     let instance = make(&Places::within(folder), source, None, PassphraseCost::default(), &arena)?;
@@ -85,16 +87,17 @@ fn prepare(folder: &Path) -> Result<Instance, Error> {
         })?;
     }
     write_new(&instance.chains.join("content-pipeline.json"), CHAIN.as_bytes(), 0o600)?;
-    write_new(&folder.join("agent.sh"), AGENT.as_bytes(), 0o600)?;
+    std::fs::create_dir(work)?;
+    write_new(&work.join("agent.sh"), AGENT.as_bytes(), 0o600)?;
     Ok(instance)
 }
 
-fn launch(wrapper: &Path, instance: &Path, agent: &str) -> Result<Option<i32>, Error> {
+fn launch(wrapper: &Path, instance: &Path, work: &Path, agent: &str) -> Result<Option<i32>, Error> {
     let status = Command::new(wrapper)
         .args(["--chain", "content-pipeline", "--agent", agent, "--instance"])
         .arg(instance)
         .args(["--", "sh", "agent.sh"])
-        .current_dir(instance)
+        .current_dir(work)
         // As if the caller had exported one: it does not get past the wrapper.
         .env("SLACK_WEBHOOK", "inherited")
         .stdin(Stdio::null())
