@@ -57,15 +57,20 @@ fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<Done, F
         Side::Supervisor(agent) => return Ok(Done::Started(agent)),
         Side::Masker(agent, plumbing) => return relay(site, agent, plumbing, &secrets, arena).map(Done::Ended),
     };
-    let fence = raise(site, &program)?;
-    site.remember_enclosure(fence.enclosure);
-    let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
-    let key = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
-    let recorded = site.log.grant(&entry, &secrets, key).map_err(|error| match error {
-        audit::Error::Unsynced { .. } => site.never_ran(error.into(), arena),
-        other => other.into(),
-    })?;
-    let launched = Environment::build(site, inherited, &contents, secrets, &recorded)
-        .and_then(|environment| become_agent(site, &program, &environment, arena, &mode, fence, core_limit));
-    launched.map(|never: Infallible| match never {}).map_err(|failure| site.never_ran(failure, arena))
+    let launched = || -> Result<Infallible, Failure> {
+        let fence = raise(site, &program)?;
+        site.remember_enclosure(fence.enclosure);
+        let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
+        let key = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
+        let recorded = site.log.grant(&entry, &secrets, key).map_err(|error| match error {
+            audit::Error::Unsynced { .. } => site.never_ran(error.into(), arena),
+            other => other.into(),
+        })?;
+        Environment::build(site, inherited, &contents, secrets, &recorded)
+            .and_then(|environment| become_agent(site, &program, &environment, arena, &mode, fence, core_limit))
+            .map_err(|failure| site.never_ran(failure, arena))
+    };
+    // Recorded here, while a supervisor still waits at `mode`: then it goes on and wipes the arena,
+    // which both share, and with it the key of the log.
+    launched().map(|never| match never {}).map_err(|failure| site.refuse(failure, arena).settled())
 }

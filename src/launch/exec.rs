@@ -31,7 +31,8 @@ pub fn become_agent(
     if site.arguments.core_files() == CoreFiles::Allowed {
         memory::restore_core_limit(core_limit)?;
     }
-    let _wipes = memory::wipe_after_exec(arena)?;
+    // A supervisor that masks shares the values, and wipes them itself.
+    let _wipes = (!mode.needs_values()).then(|| memory::wipe_after_exec(arena)).transpose()?;
     if let Some(target) = site.target() {
         drop_to(target)?;
     }

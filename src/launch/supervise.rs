@@ -13,14 +13,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpid, getppid, pipe2, read, write};
+use nix::unistd::{Pid, getpid, getppid, getsid, pipe2, read, write};
 
 use super::failure::warn;
 use super::mask::Plumbing;
 use super::{Failure, Site, Status};
 use crate::audit::Origin;
-use crate::memory::{self, Arena, Forked};
+use crate::memory::{self, Arena, Change, Forked};
 
 /// How the agent comes to be: picked once, by [`start`].
 #[derive(Debug)]
@@ -33,6 +32,8 @@ pub enum Mode {
         parent: Pid,
         /// Whether the caller had SIGCHLD ignored.
         ignored_sigchld: bool,
+        /// Whether the supervisor masks, for which it needs the values.
+        masks: bool,
         /// What the supervisor waits at.
         running: Running,
     },
@@ -88,9 +89,12 @@ pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
     match memory::fork().map_err(failed)? {
         Forked::Child => {
             drop(running);
+            // First, so that a failure of what follows is told too.
+            let masks = plumbing.is_some();
+            let mode = Mode::Supervised { parent, ignored_sigchld, masks, running: Running(alive) };
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed)?;
             plumbing.map(Plumbing::attach).transpose().map_err(failed)?;
-            Ok(Side::Agent(Mode::Supervised { parent, ignored_sigchld, running: Running(alive) }))
+            Ok(Side::Agent(mode))
         }
         Forked::Parent(child) => {
             drop(alive);
@@ -118,6 +122,11 @@ fn has_run(running: &OwnedFd) -> bool {
 }
 
 impl Mode {
+    /// Whether the values are still needed once the agent runs.
+    pub(super) fn needs_values(&self) -> bool {
+        matches!(self, Self::Supervised { masks: true, .. })
+    }
+
     /// In the process that becomes the agent, after privileges were given up: it dies with its
     /// supervisor. A change of user would have taken this back (PR_SET_PDEATHSIG(2const)).
     pub(super) fn tie_to_parent(&self) -> Result<(), Failure> {
@@ -173,6 +182,12 @@ impl Supervised {
         }
     }
 
+    /// That its terminal is gone, the kernel tells the session's leader and nobody else.
+    pub(super) fn is_for_leader_alone(&self, number: i32) -> bool {
+        let hangup = [Signal::SIGHUP as i32, Signal::SIGCONT as i32].contains(&number);
+        hangup && getsid(None) == Ok(getpid())
+    }
+
     /// Passes a signal on.
     pub(super) fn send(&self, number: i32) {
         // ESRCH: it has just ended, which the next look finds.
@@ -189,7 +204,7 @@ impl Supervised {
             while let Some((number, by_a_process)) = self.next_signal() {
                 // What the kernel sends (a terminal's Ctrl-C, a changed window) went to the whole
                 // process group already.
-                if by_a_process {
+                if by_a_process || self.is_for_leader_alone(number) {
                     self.send(number);
                 }
             }
@@ -199,21 +214,16 @@ impl Supervised {
     /// Takes in every child that changed; the agent's status if it has ended.
     pub(super) fn reap(&self) -> Option<u8> {
         loop {
-            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
-            match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == self.child => {
-                    return Some(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.child => {
-                    return Some(128u8.saturating_add(signal as u8));
-                }
-                Ok(WaitStatus::Stopped(pid, _)) if pid == self.child => {
+            match memory::changed_child()? {
+                (pid, Change::Exited(code)) if pid == self.child => return Some(code),
+                (pid, Change::Killed(number)) if pid == self.child => return Some(number.saturating_add(128)),
+                (pid, Change::Stopped) if pid == self.child => {
                     // The shell that waits for us is to see it; SIGCONT comes to the whole group,
                     // or to us, who pass it on.
                     let _ = kill(getpid(), Signal::SIGSTOP);
                 }
-                Ok(WaitStatus::StillAlive) | Err(_) => return None,
-                Ok(_) => {}
+                // An orphan of the agent's.
+                _ => {}
             }
         }
     }

@@ -158,6 +158,33 @@ pub fn send_signal(process: Pid, number: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(process.as_raw(), number) }).map(|_| ())
 }
 
+/// What became of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has ended with this exit status.
+    Exited(u8),
+    /// This signal has ended it.
+    Killed(u8),
+    /// It was stopped.
+    Stopped,
+}
+
+/// A child that has changed since the last look, reaped if it has ended; `None` where none has.
+///
+/// The safe wrapper reaps a child that a real-time signal ended, and then has no value for it.
+pub fn changed_child() -> Option<(Pid, Change)> {
+    let mut status = 0;
+    // SAFETY: writes one number, which the pointer is valid for.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    let number = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
+    let change = match status {
+        _ if libc::WIFEXITED(status) => Change::Exited(number(libc::WEXITSTATUS(status))),
+        _ if libc::WIFSIGNALED(status) => Change::Killed(number(libc::WTERMSIG(status))),
+        _ => Change::Stopped,
+    };
+    (pid > 0).then(|| (Pid::from_raw(pid), change))
+}
+
 /// The size of a terminal's window; `None` where there is no terminal.
 pub fn window_size(terminal: impl AsFd) -> Option<Winsize> {
     let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

@@ -87,7 +87,7 @@ fn common_encodings_of_a_value_are_masked() {
         ("base64.b64encode(A)", "=4 characters"),
         ("base64.b64encode(b'x' + A)", "=4 characters"),
         ("base64.b64encode(b'xy' + A)", "=4 characters"),
-        ("base64.b64encode(b'user:' + A + b'@host')", "=12 characters"),
+        ("base64.b64encode(b'user:' + A + b'@host')", "=15 characters"),
         ("base64.urlsafe_b64encode(b'xyz' + A)", "=8 characters"),
         ("urllib.parse.quote(A)", ""),
         ("urllib.parse.quote(A, safe='')", ""),

@@ -155,12 +155,9 @@ fn a_caller_that_ignores_the_end_of_children_gets_the_status_all_the_same() {
     let site = Site::with_two_agents().unfenced();
     for option in ["--supervise", "--mask"] {
         let script = r#"exec env --ignore-signal=CHLD "$EXEC" --chain c --agent one "$0" -- sh -c '
-            grep SigIgn /proc/$$/status; exit 5'"#;
+            exit 5'"#;
         let output = shell(&site, script).arg(option).output().unwrap();
         assert_eq!(output.status.code(), Some(5), "{option}");
-        let line = text(&output.stdout);
-        let ignored = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
-        assert!(ignored & 1 << (nix::libc::SIGCHLD - 1) != 0, "{option}: the agent has what the caller had: {line}");
         assert_eq!(events(&site, "agent.end").last().unwrap()["status"], 5);
     }
 }
@@ -174,7 +171,12 @@ fn signals_are_as_the_caller_left_them() {
         );
         text(&shell(&site, &script).arg(option).output().unwrap().stdout)
     };
-    for prefix in ["", "--ignore-signal=PIPE --ignore-signal=HUP", "--block-signal=TERM --block-signal=CHLD"] {
+    for prefix in [
+        "",
+        "--ignore-signal=CHLD",
+        "--ignore-signal=PIPE --ignore-signal=HUP",
+        "--block-signal=TERM --block-signal=CHLD",
+    ] {
         // Options of the wrapper that change nothing here stand for exec mode.
         let expected = lines(prefix, "--no-new-privs");
         assert_eq!(expected.lines().count(), 3);

@@ -292,7 +292,6 @@ fn programs_that_take_the_whole_screen_work_masked() {
     let path = site.file("lines");
     let path = path.to_str().unwrap();
     let mut terminal = Terminal::masked(&site, &["less", path]);
-    let modes = terminal.modes();
     terminal.expect("line 1 of [A].");
     assert!(terminal.is_raw());
     // To the end, and to what is looked for: answers of less to single keys.
@@ -305,7 +304,6 @@ fn programs_that_take_the_whole_screen_work_masked() {
     assert_eq!(terminal.end(), Some(0));
     assert!(!terminal.seen.contains(A));
     assert!(!terminal.is_raw());
-    drop(modes);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -31,6 +32,15 @@ pub(super) struct Stream {
     pub(super) source: OwnedFd,
     /// Where it goes.
     pub(super) outlet: OwnedFd,
+}
+
+impl Stream {
+    /// The most that can wait in it.
+    pub(super) fn capacity(&self) -> usize {
+        let size = fcntl(&self.source, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
+        // A terminal holds less.
+        size.unwrap_or(1 << 20)
+    }
 }
 
 /// The supervisor's side.
@@ -127,12 +137,10 @@ fn unblocking(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 /// while nobody reads. Opened anew, for the flag belongs to everyone who shares the open file; where
 /// that can't be (a socket), shared as it is.
 fn outlet(number: i32) -> Result<OwnedFd, Errno> {
-    let opened = File::options()
-        .append(true)
-        .open(format!("/proc/self/fd/{number}"))
-        .or_else(|_| File::options().write(true).open(format!("/proc/self/fd/{number}")));
+    // Nor does opening: it would wait for the reader of a named pipe, and take a terminal for ours.
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let opened = File::options().write(true).custom_flags(flags).open(format!("/proc/self/fd/{number}"));
     let is_pipe_or_terminal = |file: &File| {
-        use std::os::unix::fs::FileTypeExt;
         file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo() || metadata.file_type().is_char_device())
     };
     if let Ok(file) = opened

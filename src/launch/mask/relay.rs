@@ -97,7 +97,7 @@ impl<'a, 'm> Relay<'a, 'm> {
                 Some(terminal) if number == Signal::SIGWINCH as i32 => terminal.follow_size(),
                 // In a session of its own the agent gets nothing from the caller's terminal.
                 Some(_) => agent.send(number),
-                None if by_a_process => agent.send(number),
+                None if by_a_process || agent.is_for_leader_alone(number) => agent.send(number),
                 None => {}
             }
         }
@@ -137,21 +137,21 @@ impl Channel<'_> {
         self.flush();
     }
 
-    /// One read; false where nothing is left to read.
-    fn fill(&mut self, matcher: &Matcher<'_>) -> bool {
-        let Some(stream) = &self.stream else { return false };
+    /// One read, and how many bytes it gave; `None` where nothing is left to read.
+    fn fill(&mut self, matcher: &Matcher<'_>) -> Option<usize> {
+        let stream = self.stream.as_ref()?;
         let place = self.buffer.get_mut(self.held..).unwrap_or_default();
         match read(&stream.source, place) {
             Ok(count) if count > 0 => {
                 self.mask(matcher, self.held + count, false);
-                true
+                Some(count)
             }
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
+            Err(Errno::EINTR) => Some(0),
+            Err(Errno::EAGAIN) => None,
             // The end of a pipe, or EIO at the end of a terminal.
             Ok(_) | Err(_) => {
                 self.close(matcher);
-                false
+                None
             }
         }
     }
@@ -198,9 +198,14 @@ impl Channel<'_> {
         }
     }
 
-    /// Passes on what is still in the pipe.
+    /// Passes on what is still in the pipe: no more than it holds, for somebody else may go on
+    /// filling it.
     fn drain(&mut self, matcher: &Matcher<'_>) {
-        while self.fill(matcher) {
+        let mut left = self.stream.as_ref().map_or(0, Stream::capacity);
+        while left > 0
+            && let Some(count) = self.fill(matcher)
+        {
+            left = left.saturating_sub(count);
             self.write_all();
         }
         if self.stream.is_some() {
