@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use sha2::{Digest, Sha256};
@@ -82,35 +82,26 @@ while view: view = view[os.write(1, view):]",
 #[test]
 fn common_encodings_of_a_value_are_masked() {
     let site = site_with(r#"pa/ss+wo"rd\k:=~7?%"#);
-    for (expression, left) in [
-        ("A", ""),
-        ("base64.b64encode(A)", "=4 characters"),
-        ("base64.b64encode(b'x' + A)", "=4 characters"),
-        ("base64.b64encode(b'xy' + A)", "=4 characters"),
-        ("base64.b64encode(b'user:' + A + b'@host')", "=15 characters"),
-        ("base64.urlsafe_b64encode(b'xyz' + A)", "=8 characters"),
-        ("urllib.parse.quote(A)", ""),
-        ("urllib.parse.quote(A, safe='')", ""),
-        ("urllib.parse.quote(A, safe='').replace('%2B', '%2b')", "unmasked"),
-        ("json.dumps(A.decode())", "\"\""),
-        ("json.dumps(A.decode()).replace('/', '\\\\/')", "\"\""),
+    // With base64 the characters that hold bits of the neighbors too may stay: at most two of them.
+    for (expression, rest) in [
+        ("A", 0),
+        ("base64.b64encode(A)", 4),
+        ("base64.b64encode(b'x' + A)", 4),
+        ("base64.b64encode(b'xy' + A)", 4),
+        ("base64.b64encode(b'user:' + A + b'@host')", 15),
+        ("base64.urlsafe_b64encode(b'xyz' + A)", 8),
+        ("urllib.parse.quote(A)", 0),
+        ("urllib.parse.quote(A, safe='')", 0),
+        ("json.dumps(A.decode())", 2),
+        ("json.dumps(A.decode()).replace('/', '\\\\/')", 2),
     ] {
         let script = format!(
             "import base64, json, urllib.parse
 text = {expression}
-sys.stdout.write(text if isinstance(text, str) else text.decode())"
+sys.stdout.write(text if isinstance(text, str) else text.decode(errors='replace'))"
         );
         let out = python(&site, &script);
-        match left.strip_prefix('=').and_then(|rest| rest.split(' ').next()) {
-            // Characters that hold bits of the neighbors too may stay.
-            Some(most) => {
-                let rest = out.replacen("[A]", "", 1);
-                assert!(out.contains("[A]") && rest.len() <= most.parse().unwrap(), "{expression}: {out}");
-            }
-            None if left == "unmasked" => assert!(!out.is_empty()),
-            None => assert_eq!(out.replacen("[A]", "", 1), left, "{expression}: {out}"),
-        }
-        assert_eq!(out.contains("[A]"), left != "unmasked", "{expression}: {out}");
+        assert!(out.contains("[A]") && out.len() - 3 <= rest, "{expression}: {out}");
     }
 }
 
@@ -256,14 +247,11 @@ fn a_named_pipe_without_a_reader_holds_nothing_up() {
     drop(reader);
     let mut child = masked(&site).args(["sh", "-c", "echo text; exit 3"]).stdout(writer).spawn().unwrap();
     let mut status = None;
-    let end = Instant::now() + Duration::from_secs(10);
-    while status.is_none() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(5));
+    wait_until("the wrapper ends", || {
         status = child.try_wait().unwrap();
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    assert_eq!(status.and_then(|status| status.code()), Some(3));
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(3));
 }
 
 #[test]
