@@ -176,7 +176,9 @@ impl Supervised {
         loop {
             let signal = self.signals.read_signal().ok()??;
             let number = i32::try_from(signal.ssi_signo).ok()?;
-            if number != Signal::SIGCHLD as i32 {
+            // SIGPIPE, when nobody reads our output any more, is about our own writing.
+            let is_ours = i32::try_from(signal.ssi_pid) == Ok(getpid().as_raw());
+            if number != Signal::SIGCHLD as i32 && !is_ours {
                 return Some((number, signal.ssi_code <= 0));
             }
         }
