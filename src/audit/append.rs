@@ -112,15 +112,18 @@ impl Log {
         }
         let (file, path, is_new) = self.open_segment(&end.name)?;
         write_whole(&file, &path, &out)?;
-        let changed = self.folder_changed()?;
-        let copy = file.try_clone().map_err(|error| Error::file("hold", &path, error))?;
+        // From here on the lines may be read, whatever fails.
+        let unsynced = |error: std::io::Error| Error::Unsynced { path: path.clone(), error };
+        if is_new {
+            // Before anybody else can append to it and take its entry in the folder for durable.
+            nix::unistd::fsync(&self.folder).map_err(|errno| unsynced(errno.into()))?;
+        }
+        let changed = self.folder_changed().map_err(unsynced)?;
+        let copy = file.try_clone().map_err(unsynced)?;
         self.held.replace(Some(Held { name: end.name, file: copy, changed }));
         // Others may append while this sync runs; it covers whatever stands in the file.
         drop(lock);
-        file.sync_data().map_err(|error| Error::Unsynced { path, error })?;
-        if is_new {
-            nix::unistd::fsync(&self.folder).map_err(|errno| Error::file("sync", &self.path, errno))?;
-        }
+        file.sync_data().map_err(unsynced)?;
         Ok(())
     }
 
@@ -186,7 +189,9 @@ impl Log {
             Err(Error::File { error, .. }) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 let held = self.held.borrow();
                 match held.as_ref() {
-                    Some(held) if held.changed == self.folder_changed()? => Ok(vec![held.name.clone()]),
+                    Some(held) if self.folder_changed().is_ok_and(|changed| changed == held.changed) => {
+                        Ok(vec![held.name.clone()])
+                    }
                     _ => Err(Error::file("list", &self.path, error)),
                 }
             }
@@ -198,10 +203,8 @@ impl Log {
         self.held.borrow().as_ref().filter(|held| held.name == name).map(|held| held.file.try_clone())
     }
 
-    fn folder_changed(&self) -> Result<SystemTime, Error> {
-        let folder = self.folder.try_clone().map(File::from);
-        let changed = folder.and_then(|folder| folder.metadata()).and_then(|metadata| metadata.modified());
-        changed.map_err(|error| Error::file("stat", &self.path, error))
+    fn folder_changed(&self) -> std::io::Result<SystemTime> {
+        File::from(self.folder.try_clone()?).metadata()?.modified()
     }
 
     /// Opens a segment for appending; whether it was made for that.

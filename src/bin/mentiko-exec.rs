@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use mentiko_exec::audit::{self, Event, Outcome};
 use mentiko_exec::launch::{
-    Environment, Failure, Inherited, Side, Site, Status, Supervised, become_agent, decide, parse, raise, relay,
-    resolve, start,
+    Environment, Failure, Inherited, Masking, Side, Site, Status, Supervised, become_agent, decide, parse, raise,
+    relay, resolve, start,
 };
 use mentiko_exec::memory::{Arena, protect_self};
 use mentiko_exec::policy::Definition;
@@ -52,10 +52,11 @@ fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<Done, F
         return decided.print(site).map(Done::Ended);
     }
     let (secrets, contents) = decided.open(site.arguments.deliver, arena)?;
+    let masking = Masking::prepare(site, &secrets, arena)?;
     let mode = match start(site)? {
         Side::Agent(mode) => mode,
         Side::Supervisor(agent) => return Ok(Done::Started(agent)),
-        Side::Masker(agent, plumbing) => return relay(site, agent, plumbing, &secrets, arena).map(Done::Ended),
+        Side::Masker(agent, plumbing) => return relay(site, agent, plumbing, masking, arena).map(Done::Ended),
     };
     let launched = || -> Result<Infallible, Failure> {
         let fence = raise(site, &program)?;

@@ -41,7 +41,12 @@ pub fn open_at(folder: &OwnedFd, name: &str, path: &Path, access: Access) -> Res
 /// Opens a folder that root or the caller owns and others can't write.
 pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = open_descriptor(path, flags, Mode::empty()).map_err(|errno| Error::file("open", path, errno))?;
+    let fd = match open_descriptor(path, flags, Mode::empty()) {
+        Err(Errno::ENOTDIR) if path.is_symlink() => {
+            return Err(untrusted(path, "is a symbolic link", "name the folder itself in instance.json"));
+        }
+        opened => opened.map_err(|errno| Error::file("open", path, errno))?,
+    };
     let metadata = File::from(fd.try_clone().map_err(|error| Error::file("open", path, error))?).metadata();
     check_folder_metadata(path, &metadata.map_err(|error| Error::file("stat", path, error))?)?;
     Ok(fd)

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use nix::unistd::getpid;
+
 use super::inherited::name_of;
 use super::{Delivery, Failure, Inherited, Site, Status, deliver};
 use crate::audit::Recorded;
@@ -74,6 +76,10 @@ impl<'a> Environment<'a> {
         }
         if let Some(name) = site.fence_name() {
             granted.extend(plain("MENTIKO_FENCE", name));
+        }
+        if !site.arguments.listen_fds.is_empty() {
+            // The agent's own number, which a supervised agent does not share with its caller's child.
+            granted.extend(plain("LISTEN_PID", &getpid().to_string()));
         }
         if let Some(target) = site.target() {
             let user = &target.user;

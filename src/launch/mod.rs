@@ -22,7 +22,7 @@ pub use exec::become_agent;
 pub use failure::{Failure, Status};
 pub use fence::{Enclosure, Fence, Keep, Raised, raise};
 pub use inherited::Inherited;
-pub use mask::{Plumbing, relay};
+pub use mask::{Masking, Plumbing, relay};
 pub use opened::{Decided, decide};
 pub use privileges::drop_to;
 pub use site::Site;

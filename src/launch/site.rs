@@ -9,7 +9,7 @@ use super::privileges::{Target, target};
 use super::{Arguments, Enclosure, Failure, Fence, Status};
 use crate::audit::{Entry, Event, Log, Origin, Outcome};
 use crate::instance::{FencePolicy, Instance, find, uuid_v7};
-use crate::memory::{Arena, Protection};
+use crate::memory::{Arena, Protection, with_wiped_stack};
 use crate::policy::RunId;
 use crate::vault::{AuditKey, Vault};
 
@@ -137,8 +137,11 @@ impl<'a> Site<'a> {
     /// Tries for the key of the log where that asks nobody.
     fn look_for_key(&self, arena: &'a Arena) {
         if self.key.get().is_none() && self.instance.key.is_silent() {
-            let key = self.instance.key.read(None, arena).ok();
-            if let Some(vault) = key.and_then(|key| Vault::open(&self.instance, key, arena).ok()) {
+            let vault = with_wiped_stack(|| {
+                let key = self.instance.key.read(None, arena).ok()?;
+                Vault::open(&self.instance, key, arena).ok()
+            });
+            if let Some(vault) = vault {
                 self.remember_key(&vault);
             }
         }

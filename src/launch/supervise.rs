@@ -85,6 +85,8 @@ pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(failed)?;
     let (running, alive) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
     let plumbing = site.arguments.mask.then(Plumbing::new).transpose()?;
+    let signals =
+        SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
     let parent = getpid();
     match memory::fork().map_err(failed)? {
         Forked::Child => {
@@ -98,8 +100,6 @@ pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
         }
         Forked::Parent(child) => {
             drop(alive);
-            let signals =
-                SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
             let origin = Origin::of(child);
             let ran = has_run(&running);
             let agent = Supervised { child, origin, signals, ran, since: Instant::now() };
@@ -176,8 +176,10 @@ impl Supervised {
         loop {
             let signal = self.signals.read_signal().ok()??;
             let number = i32::try_from(signal.ssi_signo).ok()?;
-            // SIGPIPE, when nobody reads our output any more, is about our own writing.
-            let is_ours = i32::try_from(signal.ssi_pid) == Ok(getpid().as_raw());
+            // SIGPIPE, when nobody reads our output any more, is about our own writing; and the agent
+            // knows what it sent itself.
+            let sender = i32::try_from(signal.ssi_pid).map(Pid::from_raw);
+            let is_ours = signal.ssi_code <= 0 && (sender == Ok(getpid()) || sender == Ok(self.child));
             if number != Signal::SIGCHLD as i32 && !is_ours {
                 return Some((number, signal.ssi_code <= 0));
             }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{pipe2, read, setsid};
 
 use super::kernel::{Forked, fork};
@@ -39,15 +39,22 @@ fn start_helper(arena: &Arena) -> Result<OwnedFd, Errno> {
     match fork()? {
         Forked::Parent(child) => {
             // ECHILD where the caller ignores SIGCHLD: then the kernel reaped it.
-            let _ = waitpid(child, None);
-            Ok(alive)
+            match waitpid(child, None) {
+                Ok(WaitStatus::Exited(_, 0)) | Err(_) => Ok(alive),
+                Ok(_) => Err(Errno::EAGAIN),
+            }
         }
         Forked::Child => {
-            if let Ok(Forked::Child) = fork() {
-                serve(arena, &ended, alive);
-            }
+            let status = match fork() {
+                Ok(Forked::Child) => {
+                    serve(arena, &ended, alive);
+                    0
+                }
+                Ok(Forked::Parent(_)) => 0,
+                Err(_) => 1,
+            };
             // SAFETY: ends this process at once, without running exit handlers twice.
-            unsafe { libc::_exit(0) }
+            unsafe { libc::_exit(status) }
         }
     }
 }

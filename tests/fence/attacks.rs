@@ -234,6 +234,24 @@ fn no_attack_passes_the_fence_of_landlock() {
 }
 
 #[test]
+fn a_link_beside_the_instance_opens_nothing_under_landlock() {
+    let person = Person::with_instance_elsewhere();
+    let key = person.folder().join("instance.key");
+    let link = person.folder().with_file_name("beside");
+    let read = |path: &std::path::Path, options: &[&str]| {
+        let mut command = person.exec_without_namespaces();
+        let output = command.args(options).args(["--", "cat"]).arg(path).output().unwrap();
+        output.stdout.len()
+    };
+    for target in [person.folder().to_owned(), key.clone(), "/".into()] {
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(read(&key, &["--fence", "off"]), 32);
+        assert_eq!(read(&key, &["--fence", "require"]), 0, "with a link to {}", target.display());
+        std::fs::remove_file(&link).unwrap();
+    }
+}
+
+#[test]
 fn an_agent_inherits_no_descriptor_of_the_instance() {
     let person = Person::new();
     // Before it opens anything itself: what it was started with.

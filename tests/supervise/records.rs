@@ -200,16 +200,13 @@ fn no_descriptor_of_the_wrapper_or_the_caller_reaches_the_agent() {
     }
 }
 
-/// sd_listen_fds(3) compares LISTEN_PID with the caller's own number. The wrapper passes the
-/// variable on untouched, so a supervised agent that follows the protocol takes the sockets for
-/// somebody else's: socket activation is for launches without a supervisor. The descriptors are
-/// there for an agent that takes them all the same.
+/// sd_listen_fds(3) takes descriptors only where LISTEN_PID is the process's own number.
 #[test]
-fn sockets_of_systemd_name_the_supervisor() {
+fn sockets_of_systemd_are_the_supervised_agents() {
     let site = Site::with_two_agents().unfenced();
     for option in ["--supervise", "--mask"] {
         let script = r#"exec 3< /dev/null; export LISTEN_PID=$$ LISTEN_FDS=1
-            echo $$; exec "$EXEC" --chain c --agent one "$0" -- sh -c 'echo $LISTEN_PID $LISTEN_FDS; ls /proc/$$/fd; :'"#;
+            exec "$EXEC" --chain c --agent one "$0" -- sh -c 'echo $$; echo $LISTEN_PID $LISTEN_FDS; ls /proc/$$/fd; :'"#;
         let output = text(&shell(&site, script).arg(option).output().unwrap().stdout);
         let lines: Vec<&str> = output.lines().collect();
         assert_eq!(lines[1], format!("{} 1", lines[0]));

@@ -37,8 +37,10 @@ pub(super) fn prepare(places: &Places) -> Result<RulesetCreated, Refusal> {
     let covered: BTreeSet<&Path> = places.of_instance().iter().map(|cover| cover.path()).collect();
     for folder in &way {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if way.contains(&path) || covered.contains(path.as_path()) {
+            // Where a link leads is what would be allowed.
+            let Ok(path) = entry.path().canonicalize() else { continue };
+            let is_covered = path.ancestors().any(|above| covered.contains(above));
+            if way.contains(&path) || is_covered {
                 continue;
             }
             // Gone meanwhile, or not ours to open: then it is not allowed.

@@ -102,6 +102,13 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
             false => Cover::Folder(folder),
         });
     }
+    if let KeySource::SystemdCredential(name) = &instance.key
+        && let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY")
+        && let Ok(key) = Path::new(&folder).join(name).canonicalize()
+    {
+        // Alone, for the other credentials may be the agent's.
+        covers.push(Cover::File(key));
+    }
     Ok(covers)
 }
 

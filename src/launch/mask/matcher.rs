@@ -1,20 +1,20 @@
 //! Finding values in a stream, wherever reads split it.
 //!
 //! The search of Wu and Manber (1994): a table says for each block of bytes how far no form can
-//! begin. Unlike the automaton of the `aho-corasick` crate it needs no copy of the forms outside
-//! the arena: the table holds distances only.
+//! begin. Unlike the automaton of the `aho-corasick` crate it needs no copy of the forms. The table
+//! lies in the arena too, for its places tell something of how the forms begin.
 
 use super::forms::SHORTEST;
 
 /// Bytes of a block.
 const BLOCK: usize = 4;
 /// Entries of the table, a power of two.
-const ENTRIES: usize = 1 << 14;
+pub(super) const ENTRIES: usize = 1 << 14;
 
 /// What is looked for, and what stands in its place.
 pub(super) struct Matcher<'a> {
     forms: Vec<Form<'a>>,
-    shifts: Vec<u8>,
+    shifts: &'a [u8],
 }
 
 struct Form<'a> {
@@ -33,12 +33,13 @@ enum Found<'m> {
 
 impl<'a> Matcher<'a> {
     /// For forms of at least [`SHORTEST`] bytes, each with its mark.
-    pub(super) fn new(forms: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+    /// `shifts` is [`ENTRIES`] bytes of the arena.
+    pub(super) fn new(forms: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, shifts: &'a mut [u8]) -> Self {
         let mut forms: Vec<Form<'a>> = forms.into_iter().map(|(bytes, mark)| Form { bytes, mark }).collect();
         // The longest first: of several that begin at one place, it is the one that is replaced.
         forms.sort_by_key(|form| std::cmp::Reverse(form.bytes.len()));
         let farthest = (SHORTEST - BLOCK + 1) as u8;
-        let mut shifts = vec![farthest; ENTRIES];
+        shifts.fill(farthest);
         for form in &forms {
             let start = form.bytes.get(..SHORTEST).unwrap_or(form.bytes);
             for (at, block) in start.windows(BLOCK).enumerate() {
@@ -51,6 +52,7 @@ impl<'a> Matcher<'a> {
         Self { forms, shifts }
     }
 
+    #[cfg(test)]
     /// The longest hold-back: one byte less than the longest form.
     pub(super) fn longest(&self) -> usize {
         self.forms.first().map_or(0, |form| form.bytes.len())
@@ -181,7 +183,8 @@ mod tests {
                 text.extend_from_slice(&word(seed as usize % 9));
                 text.extend_from_slice(form);
             }
-            let matcher = Matcher::new(forms.iter().map(|(form, mark)| (&form[..], &mark[..])));
+            let mut table = [0; ENTRIES];
+            let matcher = Matcher::new(forms.iter().map(|(form, mark)| (&form[..], &mark[..])), &mut table);
             let expected = oracle(&text, &forms);
             assert_eq!(stream(&text, &matcher, || 1), expected, "seed {seed}, byte by byte");
             assert_eq!(stream(&text, &matcher, || usize::MAX), expected, "seed {seed}, at once");
@@ -191,7 +194,8 @@ mod tests {
 
     #[test]
     fn text_that_can_not_begin_a_value_is_not_held() {
-        let matcher = Matcher::new([(&b"sk-secret-value"[..], &b"[K]"[..])]);
+        let mut table = [0; ENTRIES];
+        let matcher = Matcher::new([(&b"sk-secret-value"[..], &b"[K]"[..])], &mut table);
         let mut out = Vec::new();
         assert_eq!(matcher.replace(b"hello: ", false, |bytes| out.extend_from_slice(bytes)), 0);
         assert_eq!(out, b"hello: ");

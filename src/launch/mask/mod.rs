@@ -12,7 +12,7 @@ mod relay;
 use std::process::ExitCode;
 
 use super::failure::warn;
-use super::{Failure, Site, Supervised};
+use super::{Failure, Site, Status, Supervised};
 use crate::memory::Arena;
 use crate::vault::Secret;
 
@@ -20,27 +20,56 @@ use matcher::Matcher;
 pub use plumbing::Plumbing;
 use relay::Relay;
 
+/// What masking needs of the arena, set aside before the agent exists: a launch for which there is
+/// not enough must fail while it can.
+pub struct Masking<'a> {
+    wanted: Vec<(&'a [u8], Vec<u8>)>,
+    table: &'a mut [u8],
+    buffers: Vec<&'a mut [u8]>,
+}
+
+impl std::fmt::Debug for Masking<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[masking]")
+    }
+}
+
+impl<'a> Masking<'a> {
+    /// With `--mask`: the forms of each value, and room for each stream.
+    pub fn prepare(site: &Site<'_>, secrets: &[Secret<'a>], arena: &'a Arena) -> Result<Option<Self>, Failure> {
+        if !site.arguments.mask {
+            return Ok(None);
+        }
+        let mut wanted: Vec<(&'a [u8], Vec<u8>)> = Vec::new();
+        for secret in secrets {
+            let value = secret.value();
+            if value.len() < forms::SHORTEST {
+                let shortest = forms::SHORTEST;
+                warn(&format!("the value of '{}' has less than {shortest} bytes and is not masked", secret.name()));
+                continue;
+            }
+            let mark = format!("[{}]", secret.name()).into_bytes();
+            wanted.extend(forms::of(value, arena)?.into_iter().map(|form| (form, mark.clone())));
+        }
+        let longest = wanted.iter().map(|(form, _)| form.len()).max().unwrap_or(0);
+        // Standard output, error, and a terminal at the most.
+        let buffers = (0..3).map(|_| arena.alloc(relay::CHUNK + longest)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { wanted, table: arena.alloc(matcher::ENTRIES)?, buffers }))
+    }
+}
+
 /// Waits for the agent's end as a supervisor, passing on its output with the values masked.
 pub fn relay<'a>(
     site: &Site<'a>,
     agent: Supervised,
     plumbing: Plumbing,
-    secrets: &[Secret<'a>],
+    masking: Option<Masking<'a>>,
     arena: &'a Arena,
 ) -> Result<ExitCode, Failure> {
-    let mut wanted: Vec<(&'a [u8], Vec<u8>)> = Vec::new();
-    for secret in secrets {
-        let value = secret.value();
-        if value.len() < forms::SHORTEST {
-            let shortest = forms::SHORTEST;
-            warn(&format!("the value of '{}' has less than {shortest} bytes and is not masked", secret.name()));
-            continue;
-        }
-        let mark = format!("[{}]", secret.name()).into_bytes();
-        wanted.extend(forms::of(value, arena)?.into_iter().map(|form| (form, mark.clone())));
-    }
-    let matcher = Matcher::new(wanted.iter().map(|(form, mark)| (*form, mark.as_slice())));
-    let mut relay = Relay::new(plumbing, &matcher, arena)?;
+    let nothing = || Failure::new(Status::Other, "nothing was prepared for masking");
+    let Masking { wanted, table, buffers } = masking.ok_or_else(nothing)?;
+    let matcher = Matcher::new(wanted.iter().map(|(form, mark)| (*form, mark.as_slice())), table);
+    let mut relay = Relay::new(plumbing, &matcher, buffers)?;
     let status = relay.serve(&agent);
     agent.record_end(site, status, arena);
     Ok(ExitCode::from(status))

@@ -10,10 +10,9 @@ use nix::unistd::{read, write};
 use super::Matcher;
 use super::plumbing::{Ends, Plumbing, Stream, Terminal};
 use crate::launch::{Failure, Status, Supervised};
-use crate::memory::Arena;
 
 /// How much is read at once.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Relay<'a, 'm> {
     channels: Vec<Channel<'a>>,
@@ -35,12 +34,15 @@ struct Channel<'a> {
 }
 
 impl<'a, 'm> Relay<'a, 'm> {
-    pub(super) fn new(plumbing: Plumbing, matcher: &'m Matcher<'a>, arena: &'a Arena) -> Result<Self, Failure> {
+    pub(super) fn new(
+        plumbing: Plumbing,
+        matcher: &'m Matcher<'a>,
+        buffers: Vec<&'a mut [u8]>,
+    ) -> Result<Self, Failure> {
         let Ends { streams, mut terminal } =
             plumbing.ends().map_err(|errno| Failure::new(Status::Other, format!("can't set up --mask: {errno}")))?;
         let mut channels = Vec::new();
-        for stream in streams {
-            let buffer = arena.alloc(CHUNK + matcher.longest())?;
+        for (stream, buffer) in streams.into_iter().zip(buffers) {
             channels.push(Channel { stream: Some(stream), buffer, held: 0, out: Vec::new() });
         }
         let keys = terminal.as_mut().is_some_and(Terminal::take_over).then(Vec::new);
