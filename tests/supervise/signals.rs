@@ -120,7 +120,7 @@ fn a_stopped_agent_stops_its_supervisor_and_both_go_on() {
             send_signal(wrapper, libc::SIGTSTP).unwrap();
             wait_until("both are stopped", || state(wrapper) == Some('T') && state(agent) == Some('T'));
             send_signal(wrapper, libc::SIGCONT).unwrap();
-            wait_until("both go on", || state(wrapper) == Some('S') && state(agent) == Some('S'));
+            wait_until("both go on", || state(wrapper) == Some('S') && matches!(state(agent), Some('S' | 'R')));
         }
         launched.send(libc::SIGTERM);
         let status = launched.end();
@@ -137,7 +137,8 @@ fn a_stopped_supervisor_loses_nothing() {
         let (wrapper, agent) = (launched.pid(), number(&launched.line()));
         send_signal(wrapper, libc::SIGSTOP).unwrap();
         wait_until("it is stopped", || state(wrapper) == Some('T'));
-        assert_eq!(state(agent), Some('S'));
+        // On its way to sleep at the most.
+        assert!(matches!(state(agent), Some('S' | 'R')), "{:?}", state(agent));
         // It ends meanwhile, and another signal is on its way.
         send_signal(agent, libc::SIGUSR1).unwrap();
         wait_until("the agent has ended", || is_gone(agent));
