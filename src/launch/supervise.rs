@@ -101,8 +101,10 @@ pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
         Forked::Parent(child) => {
             drop(alive);
             let origin = Origin::of(child);
+            // From here on and not from its exec, of which this process learns late.
+            let since = Instant::now();
             let ran = has_run(&running);
-            let agent = Supervised { child, origin, signals, ran, since: Instant::now() };
+            let agent = Supervised { child, origin, signals, ran, since };
             Ok(match plumbing {
                 None => Side::Supervisor(agent),
                 Some(plumbing) => Side::Masker(agent, plumbing),
