@@ -41,7 +41,8 @@ fn the_agents_end_is_on_record_with_its_own_number() {
         assert_eq!(end["outcome"], "done");
         assert_eq!(end["status"], status);
         let milliseconds = end["milliseconds"].as_u64().unwrap();
-        assert!((200..20_000).contains(&milliseconds), "{milliseconds}");
+        // Counted from when the supervisor goes on, which may be a little after the agent does.
+        assert!((100..20_000).contains(&milliseconds), "{milliseconds}");
         for field in ["start", "chain", "agent", "run", "command", "host", "uid"] {
             assert_eq!(access[field], end[field], "{field}");
             assert!(!end[field].is_null(), "{field}");
