@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Common, Error, context, table};
 use crate::instance::{Instance, Tree};
 use crate::memory::Arena;
-use crate::policy::{ChainName, Definition, InvalidName, Request};
+use crate::policy::{ChainName, Definition, InvalidName, Reason, Request, SecretName, judge};
 use crate::vault::{Contents, Vault};
 
 #[derive(clap::Subcommand, Debug)]
@@ -169,21 +169,21 @@ fn requests(definition: &Definition) -> Vec<(String, &Request)> {
     }
 }
 
-fn names(definition: &Definition) -> std::collections::BTreeSet<crate::policy::SecretName> {
+fn names(definition: &Definition) -> std::collections::BTreeSet<SecretName> {
     let asked = requests(definition).into_iter().map(|(_, request)| request.secret.clone());
     asked.chain(definition.secrets().iter().cloned()).collect()
 }
 
 /// What a launch would say of the request.
 fn state(definition: &Definition, request: &Request, contents: &Contents) -> &'static str {
-    if !definition.secrets().contains(&request.secret) {
-        return "denied: not in the chain's list";
-    }
-    match contents.get(&request.secret).map(|record| record.facts()) {
-        None => "denied: not in the vault",
-        Some(facts) if !facts.scope.includes(definition.chain()) => "denied: out of scope",
-        Some(facts) if facts.version.is_none() => "denied: no usable version",
-        Some(_) => "granted",
+    let facts = |name: &SecretName| contents.get(name).map(|record| record.facts());
+    match judge(definition, &request.secret, facts) {
+        Ok(_) => "granted",
+        Err(Reason::NotInChain) => "denied: not in the chain's list",
+        Err(Reason::Missing) => "denied: not in the vault",
+        Err(Reason::OutOfScope) => "denied: out of scope",
+        Err(Reason::NoVersion) => "denied: no usable version",
+        Err(_) => "denied",
     }
 }
 

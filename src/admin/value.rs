@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::os::fd::RawFd;
 
 use super::Error;
-use crate::instance::{ask, read_secret};
+use crate::instance::{ask, read_secret, without_newline};
 use crate::memory::{Arena, adopt, equal};
 use crate::vault::MAX_VALUE;
 
@@ -25,10 +25,7 @@ pub(super) fn read<'a>(name: &str, fd: Option<RawFd>, arena: &'a Arena) -> Resul
         std::io::ErrorKind::InvalidData => too_long(name),
         _ => Error::Other(format!("can't read the value of '{name}': {error}")),
     })?;
-    let length = match buffer.get(..length) {
-        Some([.., b'\n']) => length - 1,
-        _ => length,
-    };
+    let length = without_newline(buffer, length);
     check(name, buffer, length)
 }
 

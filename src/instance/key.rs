@@ -157,8 +157,8 @@ pub fn read_secret(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result
     }
 }
 
-/// The length without one final newline.
-fn without_newline(buffer: &[u8], length: usize) -> usize {
+/// The length without one final newline, which commands and editors add.
+pub fn without_newline(buffer: &[u8], length: usize) -> usize {
     match buffer.get(..length) {
         Some([.., b'\n']) => length - 1,
         _ => length,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 pub use config::{FencePolicy, Instance, Uuid};
 pub use json::{Tree, kind_of};
-pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret};
+pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};
 pub use prompt::ask;
 pub use random::{fill, uuid_v7};

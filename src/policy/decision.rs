@@ -131,7 +131,8 @@ pub fn decide(
     }
 }
 
-fn judge(
+/// The decision for one secret of a chain: the version that a launch would get, or why none.
+pub fn judge(
     definition: &Definition,
     secret: &SecretName,
     facts: impl Fn(&SecretName) -> Option<Facts>,

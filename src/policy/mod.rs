@@ -12,7 +12,7 @@ mod variable;
 use std::path::PathBuf;
 
 pub use credential::looks_like_credential;
-pub use decision::{Decision, Denial, Facts, Grant, Reason, decide};
+pub use decision::{Decision, Denial, Facts, Grant, Reason, decide, judge};
 pub use definition::{Definition, Request, path_of};
 pub use name::{AgentName, ChainName, InvalidName, RunId, SecretName};
 pub use scope::Scope;
