@@ -244,3 +244,122 @@ fn query_filters_by_each_field_and_by_time() {
         assert!(log.lines().any(|known| known == line), "lines are passed on untouched: {line}");
     }
 }
+
+#[test]
+fn query_follows_the_log_as_it_grows() {
+    let site = Site::with_two_agents();
+    let mut command =
+        site.mentiko(&["audit", "query", "--follow", "--json", "--since", "1h", "--event", "secret.access"]);
+    assert!(site.exec("c", "one").args(["--run-id", "before", "--", "true"]).status().unwrap().success());
+    let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    assert!(lines.next().unwrap().unwrap().contains(r#""run":"before""#));
+    for run in ["r1", "r2"] {
+        assert!(site.exec("c", "two").args(["--run-id", run, "--", "true"]).status().unwrap().success());
+        assert!(lines.next().unwrap().unwrap().contains(&format!(r#""run":"{run}""#)));
+    }
+    // The month ends: what comes next stands in another segment.
+    let (path, known) = self::lines(&site);
+    let next = path.with_file_name("access-9998-01.jsonl");
+    std::fs::write(&next, format!("{}\n", known.last().unwrap().replace("\"r2\"", "\"r3\""))).unwrap();
+    assert!(lines.next().unwrap().unwrap().contains(r#""run":"r3""#));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+
+    // Without --since, from now on.
+    std::fs::remove_file(next).unwrap();
+    let mut follower = site.mentiko(&["audit", "query", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(site.exec("c", "one").args(["--run-id", "new", "--", "true"]).status().unwrap().success());
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    assert!(lines.next().unwrap().unwrap().contains(r#""run":"new""#));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn a_misspelled_name_is_told_of() {
+    let site = Site::with_two_agents();
+    site.set("STRIPE_API_KEY", "value-of-stripe-1");
+    let said = |arguments: &[&str]| {
+        let output = site.mentiko(&["audit", "query"]).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    assert!(said(&["--secret", "STRIP_API_KEY"]).contains("did you mean 'STRIPE_API_KEY'?"));
+    assert!(said(&["--secret", "stripe_api_key"]).contains("did you mean 'STRIPE_API_KEY'?"));
+    assert!(said(&["--chain", "C"]).contains("there is no chain 'C'; did you mean 'c'?"));
+    assert_eq!(said(&["--secret", "A", "--chain", "c"]), "", "known, and never asked for");
+    assert!(said(&["--secret", "ENTIRELY_ANOTHER"]).ends_with("there is no secret 'ENTIRELY_ANOTHER' now\n"));
+}
+
+#[test]
+fn denials_are_red_on_a_terminal_and_nowhere_else() {
+    let site = Site::with_two_agents();
+    site.exec("c", "nobody").args(["--", "true"]).stderr(Stdio::null()).status().unwrap();
+    site.exec("c", "one").args(["--", "true"]).status().unwrap();
+    let piped = site.mentiko(&["audit", "query"]).output().unwrap();
+    assert!(!text(&piped.stdout).contains('\x1b') && text(&piped.stdout).contains("s ago"), "{}", text(&piped.stdout));
+    let on_terminal = |no_color: &str| {
+        // util-linux's script(1) gives a terminal.
+        let mut command = std::process::Command::new("script");
+        let query = format!("{} audit query", env!("CARGO_BIN_EXE_mentiko"));
+        command.args(["-qec", &query, "/dev/null"]).env("MENTIKO_INSTANCE", site.path()).env("NO_COLOR", no_color);
+        text(&command.stdin(Stdio::null()).output().unwrap().stdout)
+    };
+    let shown = on_terminal("");
+    let red: Vec<&str> = shown.lines().filter(|line| line.starts_with("\x1b[31m")).collect();
+    assert!(red.len() == 1 && red[0].contains("denied"), "{shown}");
+    assert!(!on_terminal("1").contains('\x1b'));
+}
+
+#[test]
+fn pruning_is_recorded_and_refuses_a_log_that_does_not_verify() {
+    let site = Site::with_two_agents();
+    let prune = |arguments: &[&str]| site.mentiko(&["audit", "prune", "--before"]).args(arguments).output().unwrap();
+    let none = prune(&["2030-01-01"]);
+    assert!(none.status.success() && text(&none.stdout).contains("no whole month"), "{}", text(&none.stdout));
+    // As if the clock had been a month back until now: that is where the log's first segment stands.
+    let (path, _) = lines(&site);
+    let early = path.with_file_name("access-2001-01.jsonl");
+    std::fs::rename(&path, &early).unwrap();
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    assert!(path.exists(), "a new month has a segment of its own");
+    let before = site.log().len();
+    let dry = prune(&["2030-01-01", "--dry-run"]);
+    assert!(text(&dry.stdout).contains("would remove records 1 to 3"), "{}{}", text(&dry.stdout), text(&dry.stderr));
+    assert_eq!(site.log().len(), before);
+    let good = std::fs::read(&early).unwrap();
+    std::fs::write(&early, [&good[..100], b"x", &good[101..]].concat()).unwrap();
+    let refused = prune(&["2030-01-01"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("does not verify, and stays as it is"), "{}", text(&refused.stderr));
+    std::fs::write(&early, good).unwrap();
+    assert!(prune(&["2030-01-01"]).status.success());
+    assert!(!early.exists());
+    let records = site.log();
+    assert_eq!(records.last().unwrap()["event"], "log.pruned");
+    assert_eq!(records.last().unwrap()["reason"], "records 1 to 3");
+    assert!(site.verify().contains("records 1 to 3 were pruned"));
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    site.verify();
+}
+
+#[test]
+fn without_a_disk_the_log_need_not_be_synced() {
+    let site = Site::with_two_agents();
+    let syncs = || {
+        let trace = site.file("trace");
+        let mut command = std::process::Command::new("strace");
+        command.args(["-f", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_mentiko-exec"));
+        command.args(["--chain", "c", "--agent", "one", "--", "true"]).env("MENTIKO_INSTANCE", site.path());
+        assert!(command.status().unwrap().success());
+        std::fs::read_to_string(trace).unwrap().matches("sync(").count()
+    };
+    assert_eq!(syncs(), 1);
+    let path = site.file("instance.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(r#""policy": {"#, r#""policy": {"audit": {"sync": "none"}, "#)).unwrap();
+    assert_eq!(syncs(), 0);
+    site.verify();
+}

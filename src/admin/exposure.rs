@@ -49,7 +49,8 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Er
     let filter = Filter { secret: Some(arguments.name.clone()), outcome: Some("granted".into()), ..Filter::default() };
     let host = Origin::of_this_process().host;
     let mut holders: BTreeMap<[String; 5], Holder> = BTreeMap::new();
-    search(&instance.audit, &filter, |_, record| -> Result<(), Error> {
+    search(&instance.audit, &filter, |line| -> Result<(), Error> {
+        let Some(record) = Record::parse(line) else { return Ok(()) };
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let (chain, agent, run) = (text(&record.chain), text(&record.agent), text(&record.run));
         let version = record.version.unwrap_or_default();
@@ -67,7 +68,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Er
         });
         holder.last.clone_from(&record.time);
         holder.accesses += 1;
-        if still_runs(record, &host) && !holder.running.contains(&record.pid) {
+        if still_runs(&record, &host) && !holder.running.contains(&record.pid) {
             holder.running.push(record.pid);
         }
         Ok(())

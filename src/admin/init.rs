@@ -193,6 +193,7 @@ fn new_instance(places: &Places, id: Uuid, source: KeySource, key_path: &Path, c
         audit: within(&places.audit),
         runs: within(&places.runs),
         fence: FencePolicy::Auto,
+        audit_sync: true,
     }
 }
 

@@ -5,6 +5,8 @@ mod chain;
 mod context;
 mod exposure;
 mod init;
+mod progress;
+mod query;
 mod quickstart;
 mod secret;
 mod table;

@@ -5,10 +5,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use jiff::Timestamp;
+
 use super::context::{self, Change};
 use super::init::{Places, make, write_new};
-use super::{Error, audit};
-use crate::audit::{Event, Filter, search};
+use super::table::Printer;
+use super::{Error, query};
+use crate::audit::{Event, Filter, Record, search};
 use crate::instance::{Instance, KeySource, fill, uuid_v7};
 use crate::memory::Arena;
 use crate::policy::SecretName;
@@ -54,12 +57,13 @@ pub(super) fn run() -> Result<ExitCode, Error> {
         writeln!(out)?;
     }
     writeln!(out, "$ mentiko audit query")?;
-    let mut rows = Vec::new();
-    search(&instance.audit, &Filter::default(), |_, record| -> Result<(), Error> {
-        rows.push(audit::row(record));
-        Ok(())
+    let mut printer = Printer::new(query::HEADINGS);
+    search(&instance.audit, &Filter::default(), |line| -> Result<(), Error> {
+        let Some(record) = Record::parse(line) else { return Ok(()) };
+        let (row, tone) = query::row(&record, Timestamp::now());
+        printer.push(row, tone)
     })?;
-    audit::show(&rows)?;
+    printer.flush()?;
     writeln!(out, "\nFor real, three commands and a chain definition like the one above:")?;
     writeln!(out, "  mentiko init")?;
     writeln!(out, "  mentiko secret set OPENAI_API_KEY --scope content-pipeline --rotate-every 30d")?;

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::record::{Entry, Event, Head, Outcome, hex, write_line};
+use super::record::{Entry, Event, Head, Outcome, write_line};
 use super::segments::{name_for, names_in};
 use super::tail::{self, Torn};
 use super::{Error, Origin};
@@ -26,6 +26,7 @@ pub struct Log {
     path: PathBuf,
     folder: OwnedFd,
     instance: String,
+    syncs: bool,
     held: RefCell<Option<Held>>,
 }
 
@@ -57,7 +58,8 @@ impl Log {
     pub fn open(instance: &Instance) -> Result<Self, Error> {
         let folder = instance::open_folder(&instance.audit)?;
         let id = instance.id.to_string();
-        Ok(Self { path: instance.audit.clone(), folder, instance: id, held: RefCell::default() })
+        let (path, syncs) = (instance.audit.clone(), instance.audit_sync);
+        Ok(Self { path, folder, instance: id, syncs, held: RefCell::default() })
     }
 
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what
@@ -114,7 +116,7 @@ impl Log {
         write_whole(&file, &path, &out)?;
         // From here on the lines may be read, whatever fails.
         let unsynced = |error: std::io::Error| Error::Unsynced { path: path.clone(), error };
-        if is_new {
+        if is_new && self.syncs {
             // Before anybody else can append to it and take its entry in the folder for durable.
             nix::unistd::fsync(&self.folder).map_err(|errno| unsynced(errno.into()))?;
         }
@@ -123,8 +125,10 @@ impl Log {
         self.held.replace(Some(Held { name: end.name, file: copy, changed }));
         // Others may append while this sync runs; it covers whatever stands in the file.
         drop(lock);
-        file.sync_data().map_err(unsynced)?;
-        Ok(())
+        match self.syncs {
+            true => file.sync_data().map_err(unsynced),
+            false => Ok(()),
+        }
     }
 
     /// Tells of a torn line, in a line that is chained to it and to the record before it.
@@ -243,9 +247,4 @@ fn write_whole(mut file: &File, path: &Path, out: &[u8]) -> Result<(), Error> {
         let _ = file.set_len(before);
         cant_write(error)
     })
-}
-
-/// The number and hash that a log ends with, as `mentiko audit verify --expect` takes them.
-pub(super) fn head_text(head: &Head) -> String {
-    format!("{}:{}", head.seq, hex(&head.hash))
 }

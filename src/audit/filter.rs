@@ -3,8 +3,10 @@
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use memchr::memmem::Finder;
 
-use super::Record;
+use super::record::split_mac;
+use super::scan::each_line;
 
 /// What a record must fit; what is `None` fits all.
 #[derive(Clone, Debug, Default)]
@@ -23,37 +25,76 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub(super) fn fits(&self, record: &Record) -> bool {
-        let same =
-            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
-        let in_time = match record.time.parse::<Timestamp>() {
-            Ok(time) => self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until),
-            Err(_) => self.since.is_none() && self.until.is_none(),
-        };
-        same(&self.secret, record.secret.as_deref())
-            && same(&self.chain, record.chain.as_deref())
-            && same(&self.agent, record.agent.as_deref())
-            && same(&self.run, record.run.as_deref())
-            && same(&self.outcome, Some(&record.outcome))
-            && same(&self.event, Some(&record.event))
-            && in_time
-    }
-
-    /// A text that every line that fits holds, for a search without parsing: names are written
-    /// as they are, and a quotation mark inside another field would be escaped.
-    pub(super) fn needle(&self) -> Option<String> {
-        let fields = [
+    /// The texts that every line that fits holds, and no other line does: names are written as
+    /// they are, and a quotation mark inside another field would be escaped.
+    fn needles(&self) -> Vec<String> {
+        [
             ("secret", &self.secret),
             ("run", &self.run),
             ("agent", &self.agent),
             ("chain", &self.chain),
             ("event", &self.event),
             ("outcome", &self.outcome),
-        ];
-        let (name, value) = fields.into_iter().find_map(|(name, value)| value.as_ref().map(|value| (name, value)))?;
-        let value = serde_json::to_string(value).ok()?;
-        Some(format!("\"{name}\":{value}"))
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let value = serde_json::to_string(value.as_ref()?).ok()?;
+            Some(format!("\"{name}\":{value}"))
+        })
+        .collect()
     }
+}
+
+/// A filter made ready to look at many lines.
+pub(super) struct Matcher {
+    finders: Vec<Finder<'static>>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl Matcher {
+    pub(super) fn new(filter: &Filter) -> Self {
+        let text = |time: Option<Timestamp>| time.map(|time| format!("{time:.6}"));
+        let finders = filter.needles().iter().map(|needle| Finder::new(needle.as_bytes()).into_owned()).collect();
+        Self { finders, since: text(filter.since), until: text(filter.until) }
+    }
+
+    /// Not before this time: RFC 3339, UTC, six decimals.
+    pub(super) fn since(&self) -> Option<&str> {
+        self.since.as_deref()
+    }
+
+    /// Before this time.
+    pub(super) fn until(&self) -> Option<&str> {
+        self.until.as_deref()
+    }
+
+    /// Each of the lines that fits.
+    pub(super) fn each(&self, lines: &[u8], mut found: impl FnMut(&[u8])) {
+        each_line(lines, self.finders.first(), |line| {
+            if self.fits(line) {
+                found(line);
+            }
+        });
+    }
+
+    fn fits(&self, line: &[u8]) -> bool {
+        let Some(whole) = line.strip_suffix(b"\n") else { return false };
+        let Some(time) = time_of_record(whole) else { return false };
+        self.since().is_none_or(|since| time >= since)
+            && self.until().is_none_or(|until| time < until)
+            && self.finders.iter().all(|finder| finder.find(whole).is_some())
+    }
+}
+
+/// The time of a line that begins and ends as a record does; `None` for what a dead writer left.
+pub(super) fn time_of_record(line: &[u8]) -> Option<&str> {
+    split_mac(line)?;
+    let rest = line.strip_prefix(b"{\"v\":1,\"seq\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = rest.get(digits..)?.strip_prefix(b",\"time\":\"")?;
+    let (time, rest) = rest.split_first_chunk::<27>()?;
+    rest.starts_with(b"\"").then(|| std::str::from_utf8(time).ok())?
 }
 
 /// A date (UTC), a time in RFC 3339, or how long ago: `30min`, `2h`, `7d`, `3w`, `today`,

@@ -4,12 +4,19 @@
 mod append;
 #[cfg(feature = "admin")]
 mod filter;
+#[cfg(feature = "admin")]
+mod follow;
 mod origin;
+#[cfg(feature = "admin")]
+mod prune;
 mod record;
+#[cfg(feature = "admin")]
+mod scan;
 #[cfg(feature = "admin")]
 mod search;
 mod segments;
 mod tail;
+#[cfg(feature = "admin")]
 mod verify;
 
 use std::path::PathBuf;
@@ -17,11 +24,17 @@ use std::path::PathBuf;
 pub use append::{Log, Recorded};
 #[cfg(feature = "admin")]
 pub use filter::{Filter, parse_time};
+#[cfg(feature = "admin")]
+pub use follow::follow;
 pub use origin::Origin;
+#[cfg(feature = "admin")]
+pub use prune::{Pruning, finish_pruning};
 pub use record::{Entry, Event, Outcome, Record};
 #[cfg(feature = "admin")]
 pub use search::search;
+#[cfg(feature = "admin")]
 pub use segments::segments;
+#[cfg(feature = "admin")]
 pub use verify::{Expected, Fault, Report, head, verify};
 
 /// Why the log can't be written or read.

@@ -35,6 +35,9 @@ pub enum Event {
     /// A writer died in the middle of a line; the line before is what it left.
     #[serde(rename = "log.recovered")]
     LogRecovered,
+    /// Whole months at the beginning were removed.
+    #[serde(rename = "log.pruned")]
+    LogPruned,
 }
 
 /// How it came out.
@@ -189,6 +192,12 @@ impl Head {
     pub(super) const fn start() -> Self {
         Self { seq: 0, time: String::new(), hash: [0; 32] }
     }
+
+    /// `SEQ:HASH`, as `mentiko audit verify --expect` takes them.
+    #[cfg(feature = "admin")]
+    pub(super) fn text(&self) -> String {
+        format!("{}:{}", self.seq, hex(&self.hash))
+    }
 }
 
 /// Writes one line, newline included, and moves the head on.
@@ -244,6 +253,7 @@ pub(super) fn write_line(
 const MAC_FIELD: &[u8] = b",\"mac\":";
 
 /// The part of a line that its MAC covers, and the MAC; `None` in the second place for `null`.
+#[cfg(feature = "admin")]
 pub(super) fn split_mac(line: &[u8]) -> Option<(&[u8], Option<[u8; 32]>)> {
     if let Some(covered) = line.strip_suffix(b"null}") {
         return covered.strip_suffix(MAC_FIELD).map(|covered| (covered, None));
@@ -264,6 +274,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// 64 lowercase digits; others are refused, so that a hash has one text only.
+#[cfg(feature = "admin")]
 pub(super) fn unhex(digits: &[u8]) -> Option<[u8; 32]> {
     let digit = |byte: &u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

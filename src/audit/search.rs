@@ -1,70 +1,54 @@
 //! Finding records: the cost follows what is asked, not how large the log is.
 //!
 //! Lines are in the order of their times, so that bounds of time are found by halving; within
-//! them, a text that each wanted line holds is searched for in whole blocks, and only lines that
-//! hold it are taken apart.
+//! them, the texts that each wanted line holds are searched for in whole blocks, on all cores. No
+//! line is taken apart.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::path::Path;
 
-use jiff::Timestamp;
-use memchr::memmem::Finder;
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
-use super::segments::segments;
-use super::{Error, Filter, Record};
+use super::filter::{Matcher, time_of_record};
+use super::scan::{Part, as_length, each_line, parts, scan};
+use super::{Error, Filter};
 
-/// How much is read at once.
-const BLOCK: usize = 1 << 18;
-
-/// Calls `found` with each line that fits, oldest first: the line as it stands, newline included,
-/// and taken apart. Lines that are no records are passed over: `verify` is what tells of them.
+/// Calls `found` with each line that fits, newline included and untouched, oldest first. Lines that
+/// are no records are passed over: `verify` is what tells of them.
 pub fn search<E: From<Error>>(
     folder: &Path,
     filter: &Filter,
-    mut found: impl FnMut(&[u8], &Record) -> Result<(), E>,
+    mut found: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let needle = filter.needle();
-    let finder = needle.as_ref().map(|needle| Finder::new(needle.as_bytes()));
-    for path in segments(folder)? {
-        // Not passed over by their names: a record may stand in the segment of another month, after
-        // a clock was set back or a writer died.
-        let segment = Segment::open(&path)?;
-        let bound = |time: Option<Timestamp>, otherwise: u64| match time {
-            Some(time) => segment.first_line_from(&format!("{time:.6}")),
-            None => Ok(otherwise),
-        };
-        let (start, end) = (bound(filter.since, 0)?, bound(filter.until, segment.size)?);
-        segment.lines(start..end, finder.as_ref(), |line| match Record::parse(line) {
-            Some(record) if filter.fits(&record) => found(line, &record),
-            _ => Ok(()),
-        })?;
+    let matcher = Matcher::new(filter);
+    let mut parts = parts(folder)?;
+    // Not passed over by their names: a record may stand in the segment of another month, after a
+    // clock was set back or a writer died.
+    for part in &mut parts {
+        part.range = part.within(&matcher)?;
     }
-    Ok(())
-}
-
-struct Segment<'p> {
-    path: &'p Path,
-    file: File,
-    size: u64,
-}
-
-impl<'p> Segment<'p> {
-    fn open(path: &'p Path) -> Result<Self, Error> {
-        let cant_read = |error| Error::file("read", path, error);
-        let file = File::open(path).map_err(cant_read)?;
-        let size = file.metadata().map_err(cant_read)?.len();
-        Ok(Self { path, file, size })
-    }
-
-    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
-        loop {
-            match self.file.read_at(buffer, offset) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => return other.map_err(|error| Error::file("read", self.path, error)),
+    let work = |lines: &[u8]| {
+        let mut fitting = Vec::new();
+        matcher.each(lines, |line| fitting.extend_from_slice(line));
+        fitting
+    };
+    scan(&parts, work, |_, fitting| {
+        let mut result = Ok(());
+        each_line(&fitting, None, |line| {
+            if result.is_ok() {
+                result = found(line);
             }
-        }
+        });
+        result
+    })
+}
+
+impl Part {
+    /// Where the lines are that the bounds of time allow.
+    pub(super) fn within(&self, matcher: &Matcher) -> Result<Range<u64>, Error> {
+        let start = matcher.since().map_or(Ok(0), |time| self.first_line_from(time))?;
+        let end = matcher.until().map_or(Ok(self.size), |time| self.first_line_from(time))?;
+        Ok(start..end)
     }
 
     /// Where the first line begins whose time is not before this one (RFC 3339, UTC, six decimals:
@@ -115,10 +99,10 @@ impl<'p> Segment<'p> {
         };
         while at < limit {
             let Some(newline) = self.newline_from(at)? else { return Ok(None) };
-            let mut line = vec![0; usize::try_from(newline - at).unwrap_or(usize::MAX)];
+            let mut line = vec![0; as_length(newline - at)];
             let length = self.read(&mut line, at)?;
-            if let Some(record) = line.get(..length).and_then(Record::parse) {
-                return Ok(Some((at, newline + 1, record.time)));
+            if let Some(time) = line.get(..length).and_then(time_of_record) {
+                return Ok(Some((at, newline + 1, time.to_owned())));
             }
             at = newline + 1;
         }
@@ -138,66 +122,15 @@ impl<'p> Segment<'p> {
             at += length as u64;
         }
     }
-
-    /// Each line of the range that holds what the finder looks for.
-    fn lines<E: From<Error>>(
-        &self,
-        range: std::ops::Range<u64>,
-        finder: Option<&Finder<'_>>,
-        mut found: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut buffer = vec![0; BLOCK];
-        let mut at = range.start;
-        while at < range.end {
-            let length = self.read(&mut buffer, at)?;
-            let block = buffer.get(..length).unwrap_or_default();
-            // Up to the last whole line; what follows is read again with what comes after it.
-            let Some(last) = memrchr(b'\n', block) else {
-                if length < buffer.len() {
-                    // An unfinished line at the end.
-                    return Ok(());
-                }
-                buffer.resize(buffer.len() * 2, 0);
-                continue;
-            };
-            let whole = block.get(..=last).unwrap_or_default();
-            let wanted = usize::try_from(range.end - at).unwrap_or(usize::MAX);
-            each_line(whole.get(..wanted.min(whole.len())).unwrap_or_default(), finder, &mut found)?;
-            at += whole.len() as u64;
-        }
-        Ok(())
-    }
-}
-
-/// Each line of the text that holds what the finder looks for; all of them without one.
-fn each_line<E>(
-    text: &[u8],
-    finder: Option<&Finder<'_>>,
-    found: &mut impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut at = 0;
-    while at < text.len() {
-        let rest = text.get(at..).unwrap_or_default();
-        let hit = match finder {
-            Some(finder) => finder.find(rest),
-            None => Some(0),
-        };
-        let Some(hit) = hit else { return Ok(()) };
-        let start = memrchr(b'\n', rest.get(..hit).unwrap_or_default()).map_or(0, |newline| newline + 1);
-        let after = rest.get(hit..).unwrap_or_default();
-        let end = memchr(b'\n', after).map_or(rest.len(), |newline| hit + newline + 1);
-        found(rest.get(start..end).unwrap_or_default())?;
-        at += end;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::record::{Head, write_line};
     use super::super::segments::name_for;
-    use super::super::{Entry, Event, Origin, Outcome};
+    use super::super::{Entry, Event, Origin, Outcome, Record};
     use super::*;
+    use jiff::Timestamp;
 
     /// A log of so many records, ten seconds apart, over two months; some torn text between.
     fn log(count: u64, junk: bool) -> tempfile::TempDir {
@@ -229,8 +162,8 @@ mod tests {
 
     fn sequence(folder: &Path, filter: &Filter) -> Vec<u64> {
         let mut found = Vec::new();
-        search::<Error>(folder, filter, |_, record| {
-            found.push(record.seq);
+        search::<Error>(folder, filter, |line| {
+            found.push(Record::parse(line).unwrap().seq);
             Ok(())
         })
         .unwrap();

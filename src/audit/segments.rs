@@ -1,7 +1,7 @@
 //! The log's files: `access-YYYY-MM.jsonl`, one a month, in the order of their names.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::dir::Dir;
 use nix::fcntl::OFlag;
@@ -10,7 +10,8 @@ use nix::sys::stat::Mode;
 use super::Error;
 
 /// Every segment in the folder, oldest first.
-pub fn segments(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+#[cfg(feature = "admin")]
+pub fn segments(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     let cant_list = |error| Error::file("list", folder, error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(cant_list)? {

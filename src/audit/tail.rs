@@ -34,6 +34,13 @@ impl Torn {
 /// How much is read first; records have some 600 bytes.
 const WINDOW: u64 = 4096;
 
+/// The same of a file that is only read.
+#[cfg(feature = "admin")]
+pub(super) fn read_path(path: &std::path::Path) -> Result<Tail, super::Error> {
+    let cant_read = |error| super::Error::file("read", path, error);
+    read(&File::open(path).map_err(cant_read)?).map_err(cant_read)
+}
+
 /// Reads back from the end until a whole record is found, or the start.
 pub(super) fn read(file: &File) -> std::io::Result<Tail> {
     let size = file.metadata()?.len();

@@ -1,16 +1,18 @@
 //! Proving that no line was changed, removed, inserted or moved by anyone without the key.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use memchr::memmem;
+
 use super::Error;
-use super::append::head_text;
+use super::filter::time_of_record;
+use super::prune::{STUB, Stub, name_of, read_stub};
 use super::record::{Head, Record, hex, split_mac, unhex};
+use super::scan::{each_line, parts, scan};
 use super::segments::segments;
 use super::tail;
-use crate::vault::{AuditKey, sha256};
+use crate::vault::{AuditKey, MacChecker, sha256};
 
 /// What a log proves.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Report {
     pub records: u64,
     /// `SEQ:HASH` of the last line, for `--expect`.
     pub head: String,
+    /// The number of the last record that was pruned; 0 where none was.
+    pub pruned: u64,
     /// Lines that a dead writer left unfinished, each followed by `log.recovered`.
     pub recovered: u64,
     /// Records at the end without a MAC, which no later line covers yet.
@@ -60,45 +64,178 @@ impl FromStr for Expected {
 /// `SEQ:HASH` of the last record of a log, without looking at what is before it.
 pub fn head(folder: &Path) -> Result<String, Error> {
     for path in segments(folder)?.into_iter().rev() {
-        let cant_read = |error| Error::file("read", &path, error);
-        let tail = tail::read(&File::open(&path).map_err(cant_read)?).map_err(cant_read)?;
-        if let Some(head) = tail.head {
-            return Ok(head_text(&head));
+        if let Some(head) = tail::read_path(&path)?.head {
+            return Ok(head.text());
         }
     }
-    Ok(head_text(&Head::start()))
+    Ok(Head::start().text())
 }
 
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
-pub fn verify(folder: &Path, key: AuditKey<'_>, expected: Option<Expected>) -> Result<Result<Report, Fault>, Error> {
-    let mut state = State { head: Head::start(), torn: None, expected, report: Report::default() };
-    let (mut last, mut lines) = (folder.to_owned(), 0);
-    for path in segments(folder)? {
-        let cant_read = |error| Error::file("read", &path, error);
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(&path).map_err(cant_read)?);
-        let mut line = Vec::new();
-        (last, lines) = (path.clone(), 0);
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(cant_read)? == 0 {
-                break;
+/// `progress` hears how many bytes of how many were checked.
+pub fn verify(
+    folder: &Path,
+    key: AuditKey<'_>,
+    expected: Option<Expected>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Result<Report, Fault>, Error> {
+    let mut state = State::new(expected);
+    let parts = parts(folder)?;
+    let total: u64 = parts.iter().map(|part| part.size).sum();
+    let stub_path = folder.join(STUB);
+    let mut place = Place { path: &stub_path, line: 1 };
+    match read_stub(folder, key)? {
+        None => {}
+        Some(Err(())) => {
+            let what = "it is not what 'mentiko audit prune' wrote: changed, or of another instance".into();
+            return Ok(Err(place.fault(what)));
+        }
+        Some(Ok(stub)) => {
+            if let Some(part) = parts.iter().find(|part| name_of(&part.path) < stub.first) {
+                place.path = &part.path;
+                let what = "older than what was pruned: left by an interrupted pruning, or put there since; \
+                            'mentiko audit prune' removes it";
+                return Ok(Err(place.fault(what.into())));
             }
-            lines += 1;
-            if let Err(what) = state.line(&line, key) {
-                return Ok(Err(Fault { path, line: lines, what }));
+            if let Err(what) = state.begin(stub) {
+                return Ok(Err(place.fault(what)));
             }
         }
     }
-    if state.torn.is_some() {
-        let what = "the last line is no record; the next launch will tell of it".into();
-        return Ok(Err(Fault { path: last, line: lines, what }));
+    place = Place { path: folder, line: 0 };
+    let mut done = 0;
+    let checker = key.checker();
+    let work = |lines: &[u8]| {
+        let mut checked = Vec::new();
+        each_line(lines, None, |line| checked.push(Line::check(line, &checker)));
+        (checked, lines.len() as u64)
+    };
+    let found = scan(&parts, work, |part, (lines, length)| {
+        place.enter(&part.path);
+        for line in lines {
+            place.line += 1;
+            state.line(line).map_err(|what| Stop::Fault(place.fault(what)))?;
+        }
+        done += length;
+        progress(done, total);
+        Ok(())
+    });
+    match found.and_then(|()| state.end().map_err(|what| Stop::Fault(place.fault(what)))) {
+        Ok(report) => Ok(Ok(report)),
+        Err(Stop::Fault(fault)) => Ok(Err(fault)),
+        Err(Stop::Error(error)) => Err(error),
     }
-    if let Some(expected) = expected.filter(|expected| expected.seq > state.head.seq) {
-        let what = format!("the end was cut off: records {} to {} are missing", state.head.seq + 1, expected.seq);
-        return Ok(Err(Fault { path: last, line: lines, what }));
+}
+
+/// Why reading ended early.
+enum Stop {
+    Fault(Fault),
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
     }
-    state.report.head = head_text(&state.head);
-    Ok(Ok(state.report))
+}
+
+/// The line that is being looked at.
+struct Place<'p> {
+    path: &'p Path,
+    line: u64,
+}
+
+impl<'p> Place<'p> {
+    fn enter(&mut self, path: &'p Path) {
+        if path != self.path {
+            (self.path, self.line) = (path, 0);
+        }
+    }
+
+    fn fault(&self, what: String) -> Fault {
+        Fault { path: self.path.to_owned(), line: self.line, what }
+    }
+}
+
+/// What can be said of a line without those before it.
+enum Line {
+    /// It is a record, and has the MAC that it must.
+    Record(Link),
+    /// It is none: left by a dead writer.
+    Torn(Vec<u8>),
+    Wrong(String),
+}
+
+/// What ties a record to those before and after it.
+struct Link {
+    seq: u64,
+    time: String,
+    prev: Option<[u8; 32]>,
+    hash: [u8; 32],
+    is_recovery: bool,
+    /// The generation that it tells of; `None` without a MAC.
+    authentic: Option<u64>,
+}
+
+impl Line {
+    fn check(line: &[u8], key: &MacChecker) -> Self {
+        let Some(line) = line.strip_suffix(b"\n") else {
+            return Self::Wrong("the last line is unfinished; the next launch will close it".into());
+        };
+        let Some((covered, mac)) = split_mac(line) else { return Self::Torn(line.to_vec()) };
+        let is_authentic = mac.is_some_and(|mac| key.is_mac(covered, &mac));
+        // What has its MAC was written by this program, and has its form.
+        if is_authentic && let Some(link) = Link::of_authentic(line, covered) {
+            return Self::Record(link);
+        }
+        let Some(record) = Record::parse(line) else { return Self::Torn(line.to_vec()) };
+        match mac {
+            Some(_) if !is_authentic => {
+                return Self::Wrong("its MAC is wrong: the line was changed, or written under another key".into());
+            }
+            None if !may_lack_mac(&record) => {
+                return Self::Wrong(format!("a '{}' record has no MAC", record.event.escape_debug()));
+            }
+            _ => {}
+        }
+        Self::Record(Link {
+            seq: record.seq,
+            prev: unhex(record.prev.as_bytes()),
+            hash: sha256(line),
+            is_recovery: record.event == "log.recovered",
+            authentic: mac.and(Some(record.generation.unwrap_or(0))),
+            time: record.time,
+        })
+    }
+}
+
+impl Link {
+    /// Picks the fields out of a line that this program wrote, without taking all of it apart.
+    fn of_authentic(line: &[u8], covered: &[u8]) -> Option<Self> {
+        let (rest, prev) = covered.strip_suffix(b"\"")?.split_last_chunk::<64>()?;
+        rest.strip_suffix(b",\"prev\":\"")?;
+        let time = time_of_record(line)?;
+        let after_time = rest.get(memmem::find(rest, time.as_bytes())? + time.len()..)?;
+        let event = after_time.strip_prefix(b"\",\"event\":\"")?;
+        // No other field can hold it: a quotation mark inside a string is escaped.
+        let generation = after_time.get(memmem::find(after_time, GENERATION)? + GENERATION.len()..)?;
+        Some(Self {
+            seq: number(line.strip_prefix(b"{\"v\":1,\"seq\":")?)?,
+            time: time.to_owned(),
+            prev: unhex(prev),
+            hash: sha256(line),
+            is_recovery: event.starts_with(b"log.recovered\""),
+            authentic: Some(number(generation).unwrap_or(0)),
+        })
+    }
+}
+
+const GENERATION: &[u8] = b",\"generation\":";
+
+/// The number that a text begins with.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(text.get(..digits)?).ok()?.parse().ok()
 }
 
 struct State {
@@ -110,76 +247,100 @@ struct State {
 }
 
 impl State {
-    fn line(&mut self, line: &[u8], key: AuditKey<'_>) -> Result<(), String> {
-        let Some(line) = line.strip_suffix(b"\n") else {
-            return Err("the last line is unfinished; the next launch will close it".into());
-        };
-        let parsed = Record::parse(line).zip(split_mac(line));
-        let Some((record, (covered, mac))) = parsed else {
-            // More than one where a writer died while it recovered what another had left.
-            match &mut self.torn {
-                None => self.torn = Some(line.to_vec()),
-                Some(torn) => {
-                    torn.push(b'\n');
-                    torn.extend_from_slice(line);
-                }
+    fn new(expected: Option<Expected>) -> Self {
+        Self { head: Head::start(), torn: None, expected, report: Report::default() }
+    }
+
+    /// Goes on from where a pruned log begins.
+    fn begin(&mut self, stub: Stub) -> Result<(), String> {
+        self.report.pruned = stub.head.seq;
+        self.report.generation = stub.generation;
+        self.head = stub.head;
+        match self.expected {
+            Some(expected) if expected.seq < self.head.seq => {
+                Err(format!("record {} was pruned; expect a later one", expected.seq))
             }
-            return Ok(());
-        };
-        match mac {
-            Some(mac) if !key.is_mac(covered, &mac) => {
-                return Err("its MAC is wrong: the line was changed, or written under another key".into());
-            }
-            None if !may_lack_mac(&record) => return Err(format!("a '{}' record has no MAC", record.event)),
-            _ => {}
+            _ => self.is_expected(),
         }
-        self.sequence(&record)?;
-        if record.time < self.head.time {
+    }
+
+    fn line(&mut self, line: Line) -> Result<(), String> {
+        let link = match line {
+            Line::Record(link) => link,
+            Line::Wrong(what) => return Err(what),
+            Line::Torn(line) => {
+                // More than one where a writer died while it recovered what another had left.
+                match &mut self.torn {
+                    None => self.torn = Some(line),
+                    Some(torn) => {
+                        torn.push(b'\n');
+                        torn.extend_from_slice(&line);
+                    }
+                }
+                return Ok(());
+            }
+        };
+        self.sequence(&link)?;
+        if link.time < self.head.time {
             return Err("its time is before that of the line before".into());
         }
         self.report.records += 1;
-        match mac {
-            Some(_) => {
+        match link.authentic {
+            Some(generation) => {
                 self.report.uncovered = 0;
-                self.report.generation = self.report.generation.max(record.generation.unwrap_or(0));
+                self.report.generation = self.report.generation.max(generation);
             }
             None => self.report.uncovered += 1,
         }
-        self.head = Head { seq: record.seq, time: record.time, hash: sha256(line) };
+        self.head = Head { seq: link.seq, time: link.time, hash: link.hash };
+        self.is_expected()
+    }
+
+    fn is_expected(&self) -> Result<(), String> {
         match self.expected {
             Some(expected) if expected.seq == self.head.seq && expected.hash != self.head.hash => Err(format!(
                 "record {} is another than was expected: the log was cut before it, and went on",
-                record.seq
+                self.head.seq
             )),
             _ => Ok(()),
         }
     }
 
-    fn sequence(&mut self, record: &Record) -> Result<(), String> {
+    fn sequence(&mut self, link: &Link) -> Result<(), String> {
         let expected = self.head.seq + 1;
-        if record.seq > expected {
-            return Err(format!("records {expected} to {} are missing before it", record.seq - 1));
+        if link.seq > expected {
+            return Err(format!("records {expected} to {} are missing before it", link.seq - 1));
         }
-        if record.seq < expected {
+        if link.seq < expected {
             return Err(format!(
                 "record {} stands after record {}: moved, repeated or inserted",
-                record.seq, self.head.seq
+                link.seq, self.head.seq
             ));
         }
-        let is_recovery = record.event == "log.recovered";
         let before = match self.torn.take() {
-            Some(torn) if is_recovery => {
+            Some(torn) if link.is_recovery => {
                 self.report.recovered += 1;
                 sha256(&[self.head.hash, sha256(&torn)].concat())
             }
             Some(_) => return Err("the line before it is no record".into()),
-            None if is_recovery => return Err("it tells of an unfinished line that is not there".into()),
+            None if link.is_recovery => return Err("it tells of an unfinished line that is not there".into()),
             None => self.head.hash,
         };
-        match unhex(record.prev.as_bytes()) == Some(before) {
+        match link.prev == Some(before) {
             true => Ok(()),
             false => Err(format!("the line before it was changed: its hash is {}", hex(&before))),
         }
+    }
+
+    fn end(mut self) -> Result<Report, String> {
+        if self.torn.is_some() {
+            return Err("the last line is no record; the next launch will tell of it".into());
+        }
+        if let Some(expected) = self.expected.filter(|expected| expected.seq > self.head.seq) {
+            return Err(format!("the end was cut off: records {} to {} are missing", self.head.seq + 1, expected.seq));
+        }
+        self.report.head = self.head.text();
+        Ok(self.report)
     }
 }
 

@@ -63,6 +63,9 @@ pub struct Instance {
     pub runs: PathBuf,
     /// What a launch does that does not say `--fence`.
     pub fence: FencePolicy,
+    /// Whether a record is on stable storage before the agent starts: not so where the log stands on
+    /// a file system that has none.
+    pub audit_sync: bool,
 }
 
 /// `policy.fence` of instance.json.
@@ -111,17 +114,27 @@ impl Instance {
             audit: path("audit")?,
             runs: path("runs")?,
             fence: tree.get("policy").map_or(Ok(FencePolicy::default()), fence_policy)?,
+            audit_sync: tree.get("policy").and_then(|policy| policy.get("audit")).map_or(Ok(true), audit_sync)?,
         })
     }
 }
 
 fn fence_policy(policy: &Tree) -> Result<FencePolicy, String> {
-    known_fields(policy, "policy.", &["fence"])?;
+    known_fields(policy, "policy.", &["fence", "audit"])?;
     match policy.get("fence").map(Tree::as_str) {
         None | Some(Some("auto")) => Ok(FencePolicy::Auto),
         Some(Some("require")) => Ok(FencePolicy::Require),
         Some(Some("off")) => Ok(FencePolicy::Off),
         Some(_) => Err("policy.fence is none of auto, require, off".into()),
+    }
+}
+
+fn audit_sync(audit: &Tree) -> Result<bool, String> {
+    known_fields(audit, "policy.audit.", &["sync"])?;
+    match audit.get("sync").map(Tree::as_str) {
+        None | Some(Some("always")) => Ok(true),
+        Some(Some("none")) => Ok(false),
+        Some(_) => Err("policy.audit.sync is none of always, none".into()),
     }
 }
 
@@ -235,6 +248,11 @@ mod tests {
             (good.replace(",\"runs\":\"runs\"", ""), "'runs' is missing"),
             (good.replace("\"runs\":", "\"policy\":{\"fence\":\"on\"},\"runs\":"), "policy.fence is none of"),
             (good.replace("\"runs\":", "\"policy\":{\"fense\":\"auto\"},\"runs\":"), "unknown field 'policy.fense'"),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"audit\":{\"sync\":true}},\"runs\":"),
+                "policy.audit.sync is none of",
+            ),
+            (good.replace("\"runs\":", "\"policy\":{\"audit\":\"none\"},\"runs\":"), "policy.audit is a string"),
             (good.replace("\"version\":1", "\"version\":2"), "'version' is not 1"),
             (good.replace(ID, "1"), "'instance' is not a UUID"),
             (good.replace("\"vault\":\"vault\"", "\"vault\":7"), "'vault' is a number"),

@@ -16,6 +16,8 @@ pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newli
 pub use locate::{defaults_for_init, find};
 pub use prompt::ask;
 pub use random::{fill, uuid_v7};
+#[cfg(feature = "admin")]
+pub(crate) use trusted::replace_file;
 pub(crate) use trusted::sync_folder;
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, read as read_trusted};
 

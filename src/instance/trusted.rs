@@ -136,6 +136,25 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     nix::unistd::fsync(fd.as_fd()).map_err(|errno| Error::file("sync", folder, errno))
 }
 
+/// Puts a file in place, whole or not at all: written beside it, synced, renamed.
+#[cfg(feature = "admin")]
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let failed = |error| Error::file("write", path, error);
+    // Left by a writer that was killed.
+    let _ = std::fs::remove_file(&temporary);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary).map_err(failed)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(failed)?;
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,26 +27,38 @@ pub(super) fn hkdf(ikm: &[u8], salt: &[u8], info: &[&[u8]]) -> Key {
 
 /// HMAC-SHA256 (RFC 2104) over the concatenation of the parts.
 pub fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    keyed(key, parts).finalize().into_bytes().into()
+    over(keyed(key), parts).finalize().into_bytes().into()
 }
 
 /// Whether `tag` is the HMAC of the parts, in constant time.
 pub fn hmac_is(key: &[u8; 32], parts: &[&[u8]], tag: &[u8]) -> bool {
-    keyed(key, parts).verify_slice(tag).is_ok()
+    over(keyed(key), parts).verify_slice(tag).is_ok()
 }
 
-fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Hmac<Sha256> {
+/// The same over one text, from a state that has the key already.
+#[cfg(feature = "admin")]
+pub(super) fn continued_is(state: &HmacSha256, text: &[u8], tag: &[u8]) -> bool {
+    over(state.clone(), &[text]).verify_slice(tag).is_ok()
+}
+
+/// The state of an HMAC; wipes itself.
+pub(super) type HmacSha256 = Hmac<Sha256>;
+
+fn over(mut mac: HmacSha256, parts: &[&[u8]]) -> HmacSha256 {
+    for part in parts {
+        mac.update(part);
+    }
+    mac
+}
+
+pub(super) fn keyed(key: &[u8; 32]) -> HmacSha256 {
     // RFC 2104: a key shorter than the block of 64 bytes is padded with zeros.
     let mut block = Zeroizing::new([0; 64]);
     if let Some(start) = block.first_chunk_mut() {
         *start = *key;
     }
     let block: &[u8; 64] = &block;
-    let mut mac = <Hmac<Sha256> as KeyInit>::new(block.into());
-    for part in parts {
-        mac.update(part);
-    }
-    mac
+    <HmacSha256 as KeyInit>::new(block.into())
 }
 
 /// SHA-256 (FIPS 180-4).

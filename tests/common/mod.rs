@@ -94,6 +94,7 @@ impl Site {
     pub fn log(&self) -> Vec<Value> {
         let mut paths: Vec<PathBuf> =
             std::fs::read_dir(self.file("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
         paths.sort();
         let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
         texts

@@ -164,6 +164,7 @@ pub fn instance(folder: &Path, id: &str) -> Instance {
         audit: folder.join("audit"),
         runs: folder.join("runs"),
         fence: FencePolicy::Off,
+        audit_sync: true,
     }
 }
 
