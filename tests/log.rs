@@ -343,6 +343,27 @@ fn pruning_is_recorded_and_refuses_a_log_that_does_not_verify() {
     assert!(site.verify().contains("records 1 to 3 were pruned"));
     assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
     site.verify();
+    assert_eq!(head_by_the_docs_example(&site), text(&site.mentiko(&["audit", "head"]).output().unwrap().stdout));
+}
+
+/// The last line that the program in docs/access-log.md prints.
+fn head_by_the_docs_example(site: &Site) -> String {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access-log.md")).unwrap();
+    let program = docs.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut command = std::process::Command::new("python3");
+    let output = command.args(["-c", program]).arg(site.file("audit")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().last().unwrap().to_owned() + "\n"
+}
+
+#[test]
+fn the_chain_can_be_checked_without_the_key_as_the_docs_say() {
+    let site = Site::with_two_agents();
+    assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
+    let (path, _) = lines(&site);
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"v\":1,\"se").unwrap();
+    assert!(site.exec("c", "two").args(["--", "true"]).status().unwrap().success());
+    assert_eq!(head_by_the_docs_example(&site), text(&site.mentiko(&["audit", "head"]).output().unwrap().stdout));
 }
 
 #[test]
