@@ -60,6 +60,13 @@ impl Log {
         Ok(Self { path: instance.audit.clone(), folder, instance: id, held: RefCell::default() })
     }
 
+    /// In a folder of a test.
+    #[cfg(test)]
+    pub(super) fn at(folder: &Path) -> Self {
+        let opened = instance::open_folder(folder).unwrap();
+        Self { path: folder.to_owned(), folder: opened, instance: "i".into(), held: RefCell::default() }
+    }
+
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what
     /// the lines have in common. A launch without any is recorded as `agent.start`.
     pub fn grant(&self, launch: &Entry<'_>, secrets: &[Secret<'_>], key: AuditKey<'_>) -> Result<Recorded, Error> {

@@ -10,6 +10,8 @@ mod record;
 mod search;
 mod segments;
 mod tail;
+#[cfg(test)]
+mod tampering;
 mod verify;
 
 use std::path::PathBuf;

@@ -158,7 +158,8 @@ impl State {
     fn sequence(&mut self, record: &Record) -> Result<(), String> {
         let expected = self.head.seq + 1;
         if record.seq > expected {
-            return Err(format!("records {expected} to {} are missing before it", record.seq - 1));
+            let instead = if self.torn.is_some() { "; what stands there is no record" } else { "" };
+            return Err(format!("records {expected} to {} are missing before it{instead}", record.seq - 1));
         }
         if record.seq < expected {
             return Err(format!(

@@ -20,6 +20,14 @@ impl std::fmt::Debug for RootKey<'_> {
 #[derive(Clone, Copy)]
 pub struct AuditKey<'a>(&'a [u8; 32]);
 
+#[cfg(test)]
+impl<'a> AuditKey<'a> {
+    /// Bytes that a test chose.
+    pub(crate) fn of(key: &'a [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
 impl AuditKey<'_> {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
     ///
