@@ -6,6 +6,12 @@ use super::random::{Case, Chance};
 use super::*;
 use crate::vault::{AuditKey, sha256};
 
+const FORGED: [(Event, Outcome); 3] = [
+    (Event::SecretAccess, Outcome::Granted),
+    (Event::SecretAccess, Outcome::Denied),
+    (Event::LogRecovered, Outcome::Done),
+];
+
 /// One thing that is done to a log. Lines are counted through all segments, from 0.
 #[derive(Clone, Debug)]
 pub(super) enum Edit {
@@ -65,7 +71,7 @@ pub(super) enum Edit {
     /// A line that follows the one before it as it should, but for its MAC.
     Forge {
         to: usize,
-        granted: bool,
+        kind: (Event, Outcome),
         with_mac: bool,
     },
     /// Its MAC is made `null`, and a grant a denial.
@@ -105,7 +111,7 @@ impl Edit {
                 _ => Self::SwapSegments { one: segment, other: chance.below(case.log.len()) },
             },
             13 => Self::Junk { to, text: chance.pick(&["\n", "x\n", "{}\n", "{\"v\":1}\n", " \n", "x"]) },
-            14 => Self::Forge { to, granted: chance.one_in(2), with_mac: chance.one_in(2) },
+            14 => Self::Forge { to, kind: FORGED[chance.below(3)], with_mac: chance.one_in(2) },
             15 => Self::Strip { line, deny: chance.one_in(2) },
             _ => Self::Old {
                 line: case.fork + chance.below(all(&case.other).len() - case.fork),
@@ -144,8 +150,8 @@ impl Edit {
             }
             Self::CopySegment { segment } => log.push(("access-9999-12.jsonl".into(), log[segment].1.clone())),
             Self::Junk { to, text } => insert(&mut log, to, text.into()),
-            Self::Forge { to, granted, with_mac } => {
-                let line = forged(&all(&case.log)[..to], granted, with_mac.then_some(AuditKey::of(&OTHER_KEY)));
+            Self::Forge { to, kind, with_mac } => {
+                let line = forged(&all(&case.log)[..to], kind, with_mac.then_some(AuditKey::of(&OTHER_KEY)));
                 insert(&mut log, to, line);
             }
             Self::Strip { line, deny } => {
@@ -186,7 +192,8 @@ impl Edit {
             Self::SwapSegments { .. } | Self::CopySegment { .. } => &[MISSING, AGAIN, NOT_THERE],
             Self::Junk { .. } => &[NO_RECORD, AFTER_NO_RECORD, BEFORE_CHANGED, IN_PLACE, UNFINISHED, CHANGED],
             Self::Forge { with_mac: true, .. } => &[CHANGED],
-            Self::Forge { granted: true, .. } => &[NO_MAC],
+            Self::Forge { kind: (_, Outcome::Granted), .. } => &[NO_MAC],
+            Self::Forge { kind: (Event::LogRecovered, _), .. } => &[NOT_THERE, BEFORE_CHANGED],
             Self::Forge { .. } => &[AGAIN, AFTER_NO_RECORD],
             Self::Strip { .. } => &[NO_MAC, BEFORE_CHANGED],
             Self::Old { .. } => LINES,
@@ -230,7 +237,7 @@ fn has_mac(line: &[u8]) -> bool {
 }
 
 /// A line that goes on after these.
-fn forged(before: &[Vec<u8>], granted: bool, key: Option<AuditKey<'_>>) -> Vec<u8> {
+fn forged(before: &[Vec<u8>], (event, outcome): (Event, Outcome), key: Option<AuditKey<'_>>) -> Vec<u8> {
     let text = before.concat();
     let records = before.iter().rev().map(|line| line.strip_suffix(b"\n").unwrap());
     let head = records.filter_map(|line| Some((Record::parse(line)?, sha256(line)))).next();
@@ -240,8 +247,7 @@ fn forged(before: &[Vec<u8>], granted: bool, key: Option<AuditKey<'_>>) -> Vec<u
     );
     assert!(text.is_empty() || text.ends_with(b"\n"));
     let mut line = Vec::new();
-    let outcome = if granted { Outcome::Granted } else { Outcome::Denied };
-    let entry = Entry::new(Event::SecretAccess, outcome);
+    let entry = Entry::new(event, outcome);
     write_line(&mut line, &entry, &mut head, &origin(), "i", key).unwrap();
     line
 }
