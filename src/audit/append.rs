@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::record::{Entry, Event, Head, Outcome, write_line};
@@ -62,6 +62,13 @@ impl Log {
         Ok(Self { path, folder, instance: id, syncs, held: RefCell::default() })
     }
 
+    /// In a folder of a test.
+    #[cfg(test)]
+    pub(super) fn at(folder: &Path) -> Self {
+        let opened = instance::open_folder(folder).unwrap();
+        Self { path: folder.to_owned(), folder: opened, instance: "i".into(), syncs: true, held: RefCell::default() }
+    }
+
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what
     /// the lines have in common. A launch without any is recorded as `agent.start`.
     pub fn grant(&self, launch: &Entry<'_>, secrets: &[Secret<'_>], key: AuditKey<'_>) -> Result<Recorded, Error> {
@@ -112,14 +119,16 @@ impl Log {
         for entry in entries {
             write_line(&mut out, entry, &mut end.head, origin, &self.instance, key)?;
         }
-        let (file, path, is_new) = self.open_segment(&end.name)?;
-        write_whole(&file, &path, &out)?;
+        let (file, path) = self.open_segment(&end.name)?;
+        let length = file.metadata().map_err(|error| Error::file("stat", &path, error))?.len();
+        if length == 0 && self.syncs {
+            // Whoever made it may have died or failed since. So the entry in the folder of a segment
+            // that holds anything is durable.
+            nix::unistd::fsync(&self.folder).map_err(|errno| Error::file("sync", &self.path, errno))?;
+        }
+        write_whole(&file, length, &path, &out)?;
         // From here on the lines may be read, whatever fails.
         let unsynced = |error: std::io::Error| Error::Unsynced { path: path.clone(), error };
-        if is_new && self.syncs {
-            // Before anybody else can append to it and take its entry in the folder for durable.
-            nix::unistd::fsync(&self.folder).map_err(|errno| unsynced(errno.into()))?;
-        }
         let changed = self.folder_changed().map_err(unsynced)?;
         let copy = file.try_clone().map_err(unsynced)?;
         self.held.replace(Some(Held { name: end.name, file: copy, changed }));
@@ -147,10 +156,15 @@ impl Log {
     }
 
     /// An exclusive flock(2) on the folder; the kernel lets go of a dead process's lock.
-    fn lock(&self) -> Result<Flock<OwnedFd>, Error> {
+    fn lock(&self) -> Result<Lock, Error> {
         let failed = |error| Error::file("lock", &self.path, error);
-        let fd = self.folder.try_clone().map_err(failed)?;
-        Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))
+        let folder = File::from(self.folder.try_clone().map_err(failed)?);
+        loop {
+            match folder.lock() {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => return result.map(|()| Lock(folder)).map_err(failed),
+            }
+        }
     }
 
     /// Where the log ends, and at which time it goes on: never before the last line's.
@@ -211,22 +225,32 @@ impl Log {
         File::from(self.folder.try_clone()?).metadata()?.modified()
     }
 
-    /// Opens a segment for appending; whether it was made for that.
-    fn open_segment(&self, name: &str) -> Result<(File, PathBuf, bool), Error> {
+    /// Opens a segment for appending; makes it where it is new.
+    fn open_segment(&self, name: &str) -> Result<(File, PathBuf), Error> {
         let path = self.path.join(name);
         if let Some(held) = self.held(name) {
-            return held.map(|file| (file, path.clone(), false)).map_err(|error| Error::file("hold", &path, error));
+            return held.map(|file| (file, path.clone())).map_err(|error| Error::file("hold", &path, error));
         }
         // For reading too: see Held.
         let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let failed = |errno| Error::file("open", &path, errno);
         match openat(&self.folder, name, flags, Mode::empty()) {
-            Ok(fd) => Ok((fd.into(), path, false)),
+            Ok(fd) => Ok((fd.into(), path)),
             Err(Errno::ENOENT) => openat(&self.folder, name, flags | OFlag::O_CREAT, Mode::from_bits_truncate(0o600))
-                .map(|fd| (fd.into(), path.clone(), true))
+                .map(|fd| (fd.into(), path.clone()))
                 .map_err(failed),
             Err(errno) => Err(failed(errno)),
         }
+    }
+}
+
+/// The lock of a writer.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where this fails, it goes with the process; what is on record stands all the same.
+        let _ = self.0.unlock();
     }
 }
 
@@ -239,12 +263,10 @@ struct End {
 }
 
 /// One write; what a full disk took of it is cut off again, so that the log stays whole.
-fn write_whole(mut file: &File, path: &Path, out: &[u8]) -> Result<(), Error> {
-    let cant_write = |error| Error::file("write", path, error);
-    let before = file.metadata().map_err(cant_write)?.len();
+fn write_whole(mut file: &File, length: u64, path: &Path, out: &[u8]) -> Result<(), Error> {
     file.write_all(out).map_err(|error| {
         // Where this fails too, the next writer closes the torn line.
-        let _ = file.set_len(before);
-        cant_write(error)
+        let _ = file.set_len(length);
+        Error::file("write", path, error)
     })
 }

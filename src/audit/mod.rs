@@ -16,6 +16,8 @@ mod scan;
 mod search;
 mod segments;
 mod tail;
+#[cfg(test)]
+mod tampering;
 #[cfg(feature = "admin")]
 mod verify;
 

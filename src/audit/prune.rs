@@ -151,8 +151,6 @@ mod tests {
     use super::super::verify::{Expected, Report, verify};
     use super::super::{Entry, Event, Origin, Outcome};
     use super::*;
-    use crate::memory::Arena;
-    use crate::vault::test_audit_key;
 
     /// Three records a month from January to April 2026, each with its MAC.
     fn log(key: AuditKey<'_>) -> (tempfile::TempDir, Vec<String>) {
@@ -184,8 +182,7 @@ mod tests {
 
     #[test]
     fn whole_months_go_and_the_rest_verifies() {
-        let arena = Arena::new().unwrap();
-        let key = test_audit_key(&arena, 1);
+        let key = AuditKey::of(&[1; 32]);
         let (folder, heads) = log(key);
         let folder = folder.path();
         assert!(before(folder, "2026-01-31").is_none(), "January is not over");
@@ -208,8 +205,7 @@ mod tests {
 
     #[test]
     fn a_stub_can_not_be_made_up_moved_or_taken_away() {
-        let arena = Arena::new().unwrap();
-        let key = test_audit_key(&arena, 1);
+        let key = AuditKey::of(&[1; 32]);
         let (folder, _) = log(key);
         let folder = folder.path();
         let segment = |month: u32| folder.join(format!("access-2026-{month:02}.jsonl"));
@@ -224,7 +220,7 @@ mod tests {
         let stub = std::fs::read(folder.join(STUB)).unwrap();
         verified(folder, key, None).unwrap();
         // One of another key, each changed byte, an older one, none.
-        assert!(verified(folder, test_audit_key(&arena, 2), None).unwrap_err().contains("pruned.json"));
+        assert!(verified(folder, AuditKey::of(&[2; 32]), None).unwrap_err().contains("pruned.json"));
         for at in 0..stub.len() {
             let mut changed = stub.clone();
             changed[at] ^= 1;

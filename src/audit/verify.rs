@@ -309,7 +309,8 @@ impl State {
     fn sequence(&mut self, link: &Link) -> Result<(), String> {
         let expected = self.head.seq + 1;
         if link.seq > expected {
-            return Err(format!("records {expected} to {} are missing before it", link.seq - 1));
+            let instead = if self.torn.is_some() { "; what stands there is no record" } else { "" };
+            return Err(format!("records {expected} to {} are missing before it{instead}", link.seq - 1));
         }
         if link.seq < expected {
             return Err(format!(

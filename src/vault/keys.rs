@@ -20,6 +20,14 @@ impl std::fmt::Debug for RootKey<'_> {
 #[derive(Clone, Copy)]
 pub struct AuditKey<'a>(&'a [u8; 32]);
 
+#[cfg(test)]
+impl<'a> AuditKey<'a> {
+    /// Bytes that a test chose.
+    pub(crate) fn of(key: &'a [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
 impl AuditKey<'_> {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
     ///
@@ -34,14 +42,6 @@ impl AuditKey<'_> {
     pub fn checker(&self) -> MacChecker {
         MacChecker(crypto::keyed(self.0))
     }
-}
-
-/// A key of the log for tests of the log.
-#[cfg(test)]
-pub(crate) fn test_audit_key(arena: &Arena, byte: u8) -> AuditKey<'_> {
-    let key = arena.key().unwrap();
-    *key = [byte; 32];
-    AuditKey(key)
 }
 
 /// An [`AuditKey`] made ready to check many MACs; wipes itself.

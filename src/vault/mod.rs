@@ -20,8 +20,6 @@ pub use crypto::{hmac, hmac_is, sha256};
 pub use header::MAX_BUCKETS;
 #[cfg(feature = "admin")]
 pub use keys::MacChecker;
-#[cfg(test)]
-pub(crate) use keys::test_audit_key;
 pub use keys::{AuditKey, RootKey};
 pub use read::{Contents, Vault};
 pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};

@@ -4,5 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod log_faults;
 mod memory;
 mod syscalls;
+mod trace;
