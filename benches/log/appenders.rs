@@ -1,5 +1,6 @@
 //! How many records a second go to the disk: from one process, and from many at once.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -15,34 +16,40 @@ use crate::{MENTIKO, WRAPPER, generate};
 pub(crate) const ARGUMENT: &str = "--appender";
 const TIME: Duration = Duration::from_secs(3);
 const MANY: usize = 16;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
-/// Records or launches a second.
-pub(crate) struct Throughput {
-    pub(crate) file_system: String,
-    pub(crate) records: [f64; 2],
-    pub(crate) launches: [f64; 2],
-}
+/// What the bare disk row appends: as long as a record.
+const PLAIN: [u8; 560] = [b'x'; 560];
 
-pub(crate) fn throughput() -> Throughput {
+/// The rows of the table.
+pub(crate) fn throughput() -> [String; 3] {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file_system = file_system(folder.path());
     let instance = folder.path().join("instance");
     generate::init(&instance);
-    let in_turn = |each: &dyn Fn(usize) -> f64| {
-        let mut rates = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            for (count, rates) in [1, MANY].into_iter().zip(&mut rates) {
-                rates.push(each(count));
-            }
-        }
-        rates.map(median)
-    };
-    let records = in_turn(&|count| append(&instance, count));
-    let launches = in_turn(&|count| launch(&instance, count));
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "").unwrap();
+    let rows = [
+        row("records appended and synced", &|count| append(&instance, count)),
+        row("texts as long, written and synced with neither lock nor chain", &|count| append(&plain, count)),
+        row("launches of `true`", &|count| launch(&instance, count)),
+    ]
+    .map(|row| row.replace("DISK", &file_system));
     let verified = Command::new(MENTIKO).args(["audit", "verify", "--instance"]).arg(&instance).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
-    Throughput { file_system, records, launches }
+    rows
+}
+
+/// One alone and many at once, in turn; the ratio is the median of those within one round.
+fn row(what: &str, rate: &dyn Fn(usize) -> f64) -> String {
+    let rounds: Vec<[f64; 2]> = (0..ROUNDS).map(|_| [rate(1), rate(MANY)]).collect();
+    let middle = |of: &dyn Fn(&[f64; 2]) -> f64| median(rounds.iter().map(of).collect());
+    format!(
+        "| {what}, a second, {MANY} processes at once, DISK | {:.0} | | one process | {:.0} | | {:.2} |",
+        middle(&|round| round[1]),
+        middle(&|round| round[0]),
+        middle(&|round| round[1] / round[0])
+    )
 }
 
 fn file_system(folder: &Path) -> String {
@@ -56,12 +63,16 @@ fn file_system(folder: &Path) -> String {
     }
 }
 
-/// So many processes, each appending one record after the other.
-fn append(instance: &Path, count: usize) -> f64 {
-    let before = generate::records_of(instance);
+/// So many processes, each appending one record after the other; or plain text to a plain file.
+fn append(to: &Path, count: usize) -> f64 {
+    let records = || match to.is_dir() {
+        true => generate::records_of(to),
+        false => to.metadata().unwrap().len() / PLAIN.len() as u64,
+    };
+    let before = records();
     let start = |_| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(ARGUMENT).arg(instance).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(ARGUMENT).arg(to).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         (child, output)
@@ -82,14 +93,21 @@ fn append(instance: &Path, count: usize) -> f64 {
         rate += figures[0] / figures[1];
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!((generate::records_of(instance) - before) as f64, appended, "each acknowledged record is there");
+    assert_eq!((records() - before) as f64, appended, "each acknowledged record is there");
     rate
 }
 
-/// Runs in a process of its own: says that it is ready, waits for a line, appends, and prints how
-/// many records in how many seconds.
-pub(crate) fn appender(instance: &Path) -> ExitCode {
-    generate::with_vault(instance, |instance, vault| {
+/// Runs in a process of its own.
+pub(crate) fn appender(to: &Path) -> ExitCode {
+    if to.is_file() {
+        let mut file = OpenOptions::new().append(true).open(to).unwrap();
+        repeat(|| {
+            file.write_all(&PLAIN).unwrap();
+            file.sync_data().unwrap();
+        });
+        return ExitCode::SUCCESS;
+    }
+    generate::with_vault(to, |instance, vault| {
         let log = Log::open(instance).unwrap();
         let entry = Entry {
             chain: Some("billing"),
@@ -103,16 +121,21 @@ pub(crate) fn appender(instance: &Path) -> ExitCode {
             memory: Some("secretmem"),
             ..Entry::new(Event::SecretAccess, Outcome::Granted)
         };
-        println!("ready");
-        std::io::stdin().lock().read_line(&mut String::new()).unwrap();
-        let (start, mut count) = (Instant::now(), 0);
-        while start.elapsed() < TIME {
-            log.append(&[entry], Some(vault.audit_key())).unwrap();
-            count += 1;
-        }
-        println!("{count} {}", start.elapsed().as_secs_f64());
+        repeat(|| log.append(&[entry], Some(vault.audit_key())).unwrap());
     });
     ExitCode::SUCCESS
+}
+
+/// Says that it is ready, waits for a line, works, and prints how many times in how many seconds.
+fn repeat(mut work: impl FnMut()) {
+    println!("ready");
+    std::io::stdin().lock().read_line(&mut String::new()).unwrap();
+    let (start, mut count) = (Instant::now(), 0);
+    while start.elapsed() < TIME {
+        work();
+        count += 1;
+    }
+    println!("{count} {}", start.elapsed().as_secs_f64());
 }
 
 /// So many at once, each launching one agent after the other.

@@ -42,10 +42,15 @@ pub(crate) fn report(words: &[String]) -> ExitCode {
         }
     };
     let wall = start.elapsed().as_secs_f64();
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    let cpu = (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6;
-    eprintln!("{wall} {cpu} {}", usage.max_rss());
+    let children = UsageWho::RUSAGE_CHILDREN;
+    eprintln!("{wall} {} {}", cpu_time(children), getrusage(children).unwrap().max_rss());
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Seconds, of user and system.
+pub(crate) fn cpu_time(who: UsageWho) -> f64 {
+    let usage = getrusage(who).unwrap();
+    (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6
 }
 
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {

@@ -188,7 +188,7 @@ impl Chunk {
 
     fn wipe(&mut self) {
         // SAFETY: the range up to `used` is within this chunk's mapping.
-        unsafe { memsec::memzero(self.base.as_ptr(), self.used) };
+        unsafe { libc::explicit_bzero(self.base.as_ptr().cast(), self.used) };
     }
 }
 

@@ -86,7 +86,7 @@ fn with_borrowed<T>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
 /// Overwrites bytes with zeros in a way that is not optimized away.
 pub fn wipe(bytes: &mut [u8]) {
     // SAFETY: the range is exactly the slice.
-    unsafe { memsec::memzero(bytes.as_mut_ptr(), bytes.len()) };
+    unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
 }
 
 /// Compares in a time that depends on the lengths only.

@@ -25,7 +25,7 @@ fn run<T>(work: impl FnOnce() -> T) -> T {
 fn overwrite() {
     let mut area = MaybeUninit::<[u8; DEPTH]>::uninit();
     // SAFETY: the pointer is valid for DEPTH bytes of this frame.
-    unsafe { memsec::memzero(area.as_mut_ptr().cast(), DEPTH) };
+    unsafe { libc::explicit_bzero(area.as_mut_ptr().cast(), DEPTH) };
     std::hint::black_box(&mut area);
 }
 
