@@ -23,9 +23,9 @@ const KINDS: &[(&str, Rotation, &[&str])] = &[
     (
         "database passwords",
         Rotation::Quarterly,
-        &["DATABASE", "POSTGRES", "_PG", "MYSQL", "MARIADB", "MONGO", "REDIS", "_DB_", "_DSN_"],
+        &["DATABASE", "POSTGRES", "_PGPASS", "MYSQL", "MARIADB", "MONGO", "_REDIS_", "_DB_", "_DSN_"],
     ),
-    ("private keys", Rotation::Yearly, &["PRIVATE_KEY", "SIGNING_KEY", "_SSH_", "_GPG_"]),
+    ("private keys", Rotation::Yearly, &["PRIVATE_KEY", "SIGNING_KEY", "_SSH_", "_GPG_", "_PGP_"]),
 ];
 
 /// The kind that a name speaks of, and its period.
@@ -65,6 +65,7 @@ mod tests {
             ("PGPASSWORD", "database passwords quarterly"),
             ("prod-db.password", "database passwords quarterly"),
             ("DEPLOY_SSH_KEY", "private keys yearly"),
+            ("PGP_KEY", "private keys yearly"),
         ] {
             let (kind, period) = kind(name).unwrap_or_else(|| panic!("{name}"));
             assert_eq!(format!("{kind} {period}"), expected, "{name}");
@@ -73,7 +74,8 @@ mod tests {
 
     #[test]
     fn other_names_tell_nothing() {
-        for name in ["A", "API_KEY", "LAWS_KEY", "FEEDBACK_TOKEN", "HIGHEST", "SHELFIE", "ROBOT"] {
+        for name in ["A", "API_KEY", "LAWS_KEY", "FEEDBACK_TOKEN", "HIGHEST", "SHELFIE", "ROBOT", "REDISTRIBUTION_KEY"]
+        {
             assert_eq!(kind(name), None, "{name}");
         }
     }
