@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Common, Error, context};
 use crate::audit::{Entry, Event, Log, Outcome};
 use crate::instance::{
-    self, FencePolicy, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Uuid, ask, defaults_for_init, fill, uuid_v7,
+    self, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Policy, Uuid, ask, defaults_for_init, fill, uuid_v7,
 };
 use crate::launch::search;
 use crate::memory::{Arena, equal, with_wiped_stack};
@@ -112,12 +112,13 @@ struct Configuration<'a> {
     chains: &'a Path,
     audit: &'a Path,
     runs: &'a Path,
-    policy: Policy,
+    policy: PolicyFields,
 }
 
 #[derive(Serialize)]
-struct Policy {
+struct PolicyFields {
     fence: &'static str,
+    warn_when_due: bool,
 }
 
 #[derive(Serialize)]
@@ -169,7 +170,7 @@ pub(super) fn make(
         chains,
         audit: &places.audit,
         runs: &places.runs,
-        policy: Policy { fence: "auto" },
+        policy: PolicyFields { fence: "auto", warn_when_due: true },
     })
     .map_err(|error| error.to_string())?;
     write_new(&configuration, format!("{text}\n").as_bytes(), 0o644)?;
@@ -192,8 +193,7 @@ fn new_instance(places: &Places, id: Uuid, source: KeySource, key_path: &Path, c
         chains: within(chains),
         audit: within(&places.audit),
         runs: within(&places.runs),
-        fence: FencePolicy::Auto,
-        audit_sync: true,
+        policy: Policy::default(),
     }
 }
 

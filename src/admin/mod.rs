@@ -1,13 +1,16 @@
 //! `mentiko`, the command for people. None of it is part of `mentiko-exec`.
 
+mod advice;
 mod audit;
 mod chain;
 mod context;
+mod due;
 mod exposure;
 mod init;
 mod progress;
 mod query;
 mod quickstart;
+mod schedule;
 mod secret;
 mod table;
 mod value;
@@ -57,6 +60,8 @@ enum Command {
     Chain(chain::Command),
     /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
     Exposure(exposure::Arguments),
+    /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
+    Due(due::Arguments),
     /// Ask the access log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -87,7 +92,8 @@ impl From<String> for Error {
     }
 }
 
-/// Runs one command: 0 done, 1 failed or a check found something, 2 usage.
+/// Runs one command: 0 done, 1 failed or a check found something, 2 usage. `due` alone ends with 2
+/// for any error, for with 1 it says that something is due.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -125,6 +131,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Secret(command) => secret::run(&common, command),
         Command::Chain(command) => chain::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
+        Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
     }
 }

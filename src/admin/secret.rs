@@ -4,16 +4,16 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::context::{self, Change, secret_name};
-use super::{Common, Error, table, value};
+use super::schedule::{self, Schedule};
+use super::{Common, Error, advice, table, value};
 use crate::audit::Event;
 use crate::memory::Arena;
 use crate::policy::{Scope, SecretName, is_reserved, path_of};
-use crate::vault::{MAX_NOTE, Record, Rotation, State, Vault};
+use crate::vault::{MAX_NOTE, Record, State, Vault};
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
@@ -26,9 +26,9 @@ pub(super) enum Command {
         /// The chains that may use it: all, or names with commas between [new secrets: all]
         #[arg(long, value_name = "all|CHAIN,CHAIN")]
         scope: Option<Scope>,
-        /// How often it is to be rotated: 30d, monthly, quarterly, yearly
+        /// How often it is to be rotated: 30d, monthly, quarterly, yearly, none
         #[arg(long, value_name = "PERIOD")]
-        rotate_every: Option<Rotation>,
+        rotate_every: Option<Schedule>,
         /// A note for people
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
@@ -73,6 +73,16 @@ pub(super) enum Command {
         #[arg(value_name = "all|CHAIN,CHAIN")]
         scope: Scope,
     },
+    /// Say how often a secret is to be rotated; nothing is ever rotated by itself
+    #[command(after_help = "Example: mentiko secret schedule OPENAI_API_KEY monthly")]
+    Schedule {
+        /// The secret
+        #[arg(value_parser = secret_name)]
+        name: SecretName,
+        /// 30d (1d to 3650d), monthly, quarterly, yearly or none; counted from when its value was stored
+        #[arg(value_name = "PERIOD|none")]
+        period: Schedule,
+    },
 }
 
 pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> {
@@ -84,13 +94,14 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
         Command::Show { name, json } => show(common, &name, json)?,
         Command::Remove { name, yes } => remove(common, name, yes)?,
         Command::Scope { name, scope } => rescope(common, name, scope)?,
+        Command::Schedule { name, period } => schedule::run(common, name, period)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 struct Metadata {
     scope: Option<Scope>,
-    rotate_every: Option<Rotation>,
+    rotate_every: Option<Schedule>,
     note: Option<String>,
 }
 
@@ -109,25 +120,32 @@ fn set(common: &Common, name: SecretName, metadata: &Metadata, value_fd: Option<
     let value = value::read(name.as_str(), value_fd, &arena)?;
     let key = context::key(common, &instance, &arena)?;
     let now = context::now();
-    let mut scope = Scope::All;
+    let (mut scope, mut advice) = (Scope::All, None);
     let change = context::change(&instance, key, &arena, |vault, contents| {
         let record = contents.entry(name.clone()).or_insert_with(|| Vault::new_record(name.clone(), now));
         apply(record, metadata);
         scope = record.scope.clone();
+        if record.rotation.is_none() && metadata.rotate_every.is_none() {
+            advice = advice::line(&record.name);
+        }
         let version = vault.add_version(record, value, now)?;
         Ok(Change { event: Event::SecretSet, secret: name, version: Some(version) })
     })?;
     warn_of_unknown_chains(&instance.chains, &scope);
     let version = change.version.unwrap_or_default();
-    Ok(writeln!(std::io::stdout(), "stored {} version {version}, scope {scope}", change.secret)?)
+    writeln!(std::io::stdout(), "stored {} version {version}, scope {scope}", change.secret)?;
+    if let Some(advice) = advice {
+        super::say(&advice);
+    }
+    Ok(())
 }
 
 fn apply(record: &mut Record, metadata: &Metadata) {
     if let Some(scope) = &metadata.scope {
         record.scope = scope.clone();
     }
-    if let Some(rotation) = metadata.rotate_every {
-        record.rotation = Some(rotation);
+    if let Some(schedule) = metadata.rotate_every {
+        record.rotation = schedule.0;
     }
     if let Some(note) = &metadata.note {
         record.note = note.clone();
@@ -181,6 +199,7 @@ struct Shown {
     version: Option<u32>,
     rotate_every: Option<String>,
     due: Option<String>,
+    overdue: bool,
     note: String,
     created: String,
     changed: String,
@@ -195,16 +214,14 @@ struct ShownVersion {
 }
 
 impl Shown {
-    fn of(record: &Record) -> Self {
+    fn of(record: &Record, now: Timestamp) -> Self {
         Self {
             name: record.name.to_string(),
-            scope: match &record.scope {
-                Scope::All => None,
-                Scope::Chains(chains) => Some(chains.iter().map(ToString::to_string).collect()),
-            },
+            scope: chains(&record.scope),
             version: record.current().map(|version| version.number),
             rotate_every: record.rotation.map(|rotation| rotation.to_string()),
-            due: due(record).map(|time| time.to_string()),
+            due: record.due().map(|time| time.to_string()),
+            overdue: record.overdue_since(now).is_some(),
             note: record.note.clone(),
             created: time(record.created),
             changed: time(record.changed),
@@ -225,17 +242,12 @@ impl Shown {
     }
 }
 
-/// When the current version is to be replaced: counted in UTC from when it was stored.
-fn due(record: &Record) -> Option<Timestamp> {
-    let stored = Timestamp::from_second(i64::try_from(record.current()?.created).ok()?).ok()?;
-    let period = match record.rotation? {
-        Rotation::Days(days) => i64::from(days).days(),
-        Rotation::Monthly => 1.month(),
-        Rotation::Quarterly => 3.months(),
-        Rotation::Yearly => 1.year(),
-    };
-    let date = TimeZone::UTC.to_datetime(stored).checked_add(period).ok()?;
-    TimeZone::UTC.to_timestamp(date).ok()
+/// The chains of a scope, as JSON shows them: `null` for all.
+pub(super) fn chains(scope: &Scope) -> Option<Vec<String>> {
+    match scope {
+        Scope::All => None,
+        Scope::Chains(chains) => Some(chains.iter().map(ToString::to_string).collect()),
+    }
 }
 
 fn time(seconds: u64) -> String {
@@ -247,8 +259,9 @@ fn list(common: &Common, json: bool) -> Result<(), Error> {
     let instance = context::instance(common)?;
     let arena = Arena::new()?;
     let contents = context::vault(common, &instance, &arena)?.read_all()?;
+    let now = Timestamp::now();
     if json {
-        return table::json(&contents.values().map(Shown::of).collect::<Vec<_>>());
+        return table::json(&contents.values().map(|record| Shown::of(record, now)).collect::<Vec<_>>());
     }
     if contents.is_empty() {
         return Ok(writeln!(std::io::stdout(), "no secrets yet; store one with: mentiko secret set NAME")?);
@@ -257,13 +270,14 @@ fn list(common: &Common, json: bool) -> Result<(), Error> {
     let rows: Vec<Vec<String>> = contents
         .values()
         .map(|record| {
-            let shown = Shown::of(record);
+            let shown = Shown::of(record, now);
+            let due = shown.due.as_deref().map_or_else(|| "-".into(), day);
             vec![
                 shown.name,
                 record.scope.to_string(),
                 shown.version.map_or_else(|| "-".into(), |version| version.to_string()),
                 shown.rotate_every.unwrap_or_else(|| "-".into()),
-                shown.due.map_or_else(|| "-".into(), |due| day(&due)),
+                if shown.overdue { format!("{due} overdue") } else { due },
                 day(&shown.changed),
                 shown.note,
             ]
@@ -277,7 +291,7 @@ fn show(common: &Common, name: &SecretName, json: bool) -> Result<(), Error> {
     let arena = Arena::new()?;
     let contents = context::vault(common, &instance, &arena)?.lookup(&[name.clone()].into())?;
     let record = contents.get(name).ok_or_else(|| unknown(name))?;
-    let shown = Shown::of(record);
+    let shown = Shown::of(record, Timestamp::now());
     if json {
         return table::json(&shown);
     }
@@ -286,7 +300,7 @@ fn show(common: &Common, name: &SecretName, json: bool) -> Result<(), Error> {
     writeln!(out, "  scope    {}", record.scope)?;
     writeln!(out, "  rotate   {}", shown.rotate_every.as_deref().unwrap_or("never"))?;
     if let Some(due) = &shown.due {
-        writeln!(out, "  due      {due}")?;
+        writeln!(out, "  due      {due}{}", if shown.overdue { " (overdue)" } else { "" })?;
     }
     if !shown.note.is_empty() {
         writeln!(out, "  note     {}", shown.note.escape_debug())?;
@@ -298,7 +312,7 @@ fn show(common: &Common, name: &SecretName, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn unknown(name: &SecretName) -> Error {
+pub(super) fn unknown(name: &SecretName) -> Error {
     Error::Other(format!("there is no secret '{name}'; 'mentiko secret list' shows all"))
 }
 
@@ -306,36 +320,5 @@ fn warn_of_unknown_chains(chains: &std::path::Path, scope: &Scope) {
     let Scope::Chains(names) = scope else { return };
     for name in names.iter().filter(|name| !path_of(chains, name).exists()) {
         super::say(&format!("there is no chain '{name}' yet ({})", path_of(chains, name).display()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vault::Contents;
-
-    #[test]
-    fn due_dates_are_those_that_a_person_expects() {
-        for (stored, rotation, expected) in [
-            ("2026-01-31T12:00:00Z", "monthly", "2026-02-28T12:00:00Z"),
-            ("2024-01-31T12:00:00Z", "monthly", "2024-02-29T12:00:00Z"),
-            ("2026-01-31T12:00:00Z", "30d", "2026-03-02T12:00:00Z"),
-            ("2026-11-30T00:00:00Z", "quarterly", "2027-02-28T00:00:00Z"),
-            ("2024-02-29T00:00:00Z", "yearly", "2025-02-28T00:00:00Z"),
-        ] {
-            let mut contents = Contents::new();
-            let name: SecretName = "A".parse().unwrap();
-            let record = contents.entry(name.clone()).or_insert_with(|| Vault::new_record(name, 0));
-            record.rotation = Some(rotation.parse().unwrap());
-            assert_eq!(due(record), None, "no version, nothing due");
-            let created = stored.parse::<Timestamp>().unwrap().as_second().try_into().unwrap();
-            record.versions.push(crate::vault::Version {
-                number: 1,
-                state: State::Current,
-                created,
-                sealed: crate::vault::Sealed::empty(),
-            });
-            assert_eq!(due(record).unwrap().to_string(), expected, "{stored} {rotation}");
-        }
     }
 }

@@ -15,7 +15,7 @@ use super::record::{Entry, Event, Head, Outcome, write_line};
 use super::segments::{name_for, names_in};
 use super::tail::{self, Torn};
 use super::{Error, Origin};
-use crate::instance::{self, Instance};
+use crate::instance::{self, AuditSync, Instance};
 use crate::policy::SecretName;
 use crate::vault::{AuditKey, Secret, sha256};
 
@@ -58,7 +58,7 @@ impl Log {
     pub fn open(instance: &Instance) -> Result<Self, Error> {
         let folder = instance::open_folder(&instance.audit)?;
         let id = instance.id.to_string();
-        let (path, syncs) = (instance.audit.clone(), instance.audit_sync);
+        let (path, syncs) = (instance.audit.clone(), instance.policy.audit == AuditSync::Always);
         Ok(Self { path, folder, instance: id, syncs, held: RefCell::default() })
     }
 

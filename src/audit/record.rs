@@ -26,6 +26,9 @@ pub enum Event {
     /// A scope was changed.
     #[serde(rename = "secret.scope")]
     SecretScope,
+    /// A rotation schedule was changed.
+    #[serde(rename = "secret.schedule")]
+    SecretSchedule,
     /// A supervised agent ended.
     #[serde(rename = "agent.end")]
     AgentEnd,

@@ -61,11 +61,34 @@ pub struct Instance {
     pub audit: PathBuf,
     /// The folder of sealed pins of running chains.
     pub runs: PathBuf,
+    /// What it wants of its launches.
+    pub policy: Policy,
+}
+
+/// `policy` of instance.json; what it does not say is as in [`Policy::default`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
     /// What a launch does that does not say `--fence`.
     pub fence: FencePolicy,
-    /// Whether a record is on stable storage before the agent starts: not so where the log stands on
-    /// a file system that has none.
-    pub audit_sync: bool,
+    /// Whether a record is on stable storage before the agent starts.
+    pub audit: AuditSync,
+    /// Whether a launch says that a secret it grants is overdue for rotation.
+    pub warn_when_due: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true }
+    }
+}
+
+/// `policy.audit.sync` of instance.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditSync {
+    /// A record is on stable storage before its launch goes on.
+    Always,
+    /// It is written, no more: for a log on a file system that has no stable storage.
+    None,
 }
 
 /// `policy.fence` of instance.json.
@@ -113,28 +136,66 @@ impl Instance {
             chains: path("chains")?,
             audit: path("audit")?,
             runs: path("runs")?,
-            fence: tree.get("policy").map_or(Ok(FencePolicy::default()), fence_policy)?,
-            audit_sync: tree.get("policy").and_then(|policy| policy.get("audit")).map_or(Ok(true), audit_sync)?,
+            policy: tree.get("policy").map_or(Ok(Policy::default()), Policy::from_tree)?,
         })
     }
 }
 
-fn fence_policy(policy: &Tree) -> Result<FencePolicy, String> {
-    known_fields(policy, "policy.", &["fence", "audit"])?;
-    match policy.get("fence").map(Tree::as_str) {
-        None | Some(Some("auto")) => Ok(FencePolicy::Auto),
-        Some(Some("require")) => Ok(FencePolicy::Require),
-        Some(Some("off")) => Ok(FencePolicy::Off),
-        Some(_) => Err("policy.fence is none of auto, require, off".into()),
+impl Policy {
+    fn from_tree(tree: &Tree) -> Result<Self, String> {
+        let mut policy = Self::default();
+        let fields: &mut [(&str, &mut dyn Setting)] = &mut [
+            ("fence", &mut policy.fence),
+            ("audit", &mut policy.audit),
+            ("warn_when_due", &mut policy.warn_when_due),
+        ];
+        known_fields(tree, "policy.", &fields.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
+        for (name, setting) in fields {
+            if let Some(value) = tree.get(name) {
+                setting.set(value).map_err(|expected| format!("policy.{name} is {expected}"))?;
+            }
+        }
+        Ok(policy)
     }
 }
 
-fn audit_sync(audit: &Tree) -> Result<bool, String> {
-    known_fields(audit, "policy.audit.", &["sync"])?;
-    match audit.get("sync").map(Tree::as_str) {
-        None | Some(Some("always")) => Ok(true),
-        Some(Some("none")) => Ok(false),
-        Some(_) => Err("policy.audit.sync is none of always, none".into()),
+/// A field of the policy. The error completes `policy.NAME is ...`.
+trait Setting {
+    fn set(&mut self, value: &Tree) -> Result<(), String>;
+}
+
+impl Setting for FencePolicy {
+    fn set(&mut self, value: &Tree) -> Result<(), String> {
+        *self = match value.as_str() {
+            Some("auto") => Self::Auto,
+            Some("require") => Self::Require,
+            Some("off") => Self::Off,
+            _ => return Err("none of auto, require, off".into()),
+        };
+        Ok(())
+    }
+}
+
+impl Setting for AuditSync {
+    fn set(&mut self, value: &Tree) -> Result<(), String> {
+        let Tree::Object(members) = value else { return Err(format!("{}, not an object", kind_of(value))) };
+        *self = match members.as_slice() {
+            [] => Self::Always,
+            [(name, Tree::String(text))] if name == "sync" && text == "always" => Self::Always,
+            [(name, Tree::String(text))] if name == "sync" && text == "none" => Self::None,
+            _ => return Err(r#"none of {"sync": "always"}, {"sync": "none"}"#.into()),
+        };
+        Ok(())
+    }
+}
+
+impl Setting for bool {
+    fn set(&mut self, value: &Tree) -> Result<(), String> {
+        match value {
+            Tree::Bool(value) => *self = *value,
+            other => return Err(format!("{}, not true or false", kind_of(other))),
+        }
+        Ok(())
     }
 }
 
@@ -221,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_policy_does_not_say_is_as_by_default() {
+        let good = with_key(r#"{"source":"passphrase"}"#);
+        let policy = |text: &str| instance(&good.replace("\"runs\":", &format!("{text}\"runs\":"))).unwrap().policy;
+        let default = Policy { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true };
+        assert_eq!(policy(""), default);
+        assert_eq!(policy("\"policy\":{},"), default);
+        assert_eq!(policy("\"policy\":{\"fence\":\"off\"},"), Policy { fence: FencePolicy::Off, ..default });
+        assert_eq!(policy("\"policy\":{\"warn_when_due\":false},"), Policy { warn_when_due: false, ..default });
+    }
+
+    #[test]
     fn each_source_has_its_own_fields() {
         assert!(instance(&with_key(r#"{"source":"passphrase"}"#)).is_ok());
         assert!(instance(&with_key(r#"{"source":"command","argv":["/usr/bin/pass","show","k"]}"#)).is_ok());
@@ -249,10 +321,19 @@ mod tests {
             (good.replace("\"runs\":", "\"policy\":{\"fence\":\"on\"},\"runs\":"), "policy.fence is none of"),
             (good.replace("\"runs\":", "\"policy\":{\"fense\":\"auto\"},\"runs\":"), "unknown field 'policy.fense'"),
             (
+                good.replace("\"runs\":", "\"policy\":{\"warn_when_due\":\"no\"},\"runs\":"),
+                "policy.warn_when_due is a string, not true or false",
+            ),
+            (
                 good.replace("\"runs\":", "\"policy\":{\"audit\":{\"sync\":true}},\"runs\":"),
-                "policy.audit.sync is none of",
+                "policy.audit is none of {\"sync\": \"always\"}",
+            ),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"audit\":{\"sink\":\"none\"}},\"runs\":"),
+                "policy.audit is none of",
             ),
             (good.replace("\"runs\":", "\"policy\":{\"audit\":\"none\"},\"runs\":"), "policy.audit is a string"),
+            (good.replace("\"runs\":", "\"policy\":[],\"runs\":"), "policy is an array, not an object"),
             (good.replace("\"version\":1", "\"version\":2"), "'version' is not 1"),
             (good.replace(ID, "1"), "'instance' is not a UUID"),
             (good.replace("\"vault\":\"vault\"", "\"vault\":7"), "'vault' is a number"),

@@ -76,6 +76,9 @@ pub struct Arguments {
     /// Replace granted values in the agent's output by their names; implies --supervise
     #[arg(long)]
     pub mask: bool,
+    /// Don't warn, of an overdue rotation or a missing fence for example; refusals are said all the same
+    #[arg(long)]
+    pub quiet: bool,
     /// Let the agent write core files, which hold its secrets
     #[arg(long)]
     pub allow_core: bool,

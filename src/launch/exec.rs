@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::execve;
 
-use super::failure::warn;
+use super::failure::say;
 use super::{Environment, Failure, Mode, Program, Raised, Site, Status, drop_to};
 use crate::memory::{self, Arena, CoreFiles};
 
@@ -41,9 +41,7 @@ pub fn become_agent(
         set_no_new_privs().map_err(|errno| other("set no_new_privs", errno))?;
     }
     fence.close()?;
-    if let Some(warning) = site.warning() {
-        warn(warning);
-    }
+    site.take_warnings().iter().for_each(|line| say(line));
     memory::restore_sigpipe().map_err(|errno| other("restore SIGPIPE", errno))?;
     let errno = match execve(&program.path, &program.argv, environment.variables()) {
         // A script without an interpreter line: execvp(3) hands it to the shell.

@@ -85,8 +85,13 @@ impl Failure {
 }
 
 /// One line on standard error about a launch that goes on.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "mentiko-exec: {}", printable(line));
+}
+
+/// The same for a warning.
 pub(super) fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr(), "mentiko-exec: warning: {}", printable(text));
+    say(&format!("warning: {text}"));
 }
 
 impl fmt::Display for Failure {

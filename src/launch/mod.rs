@@ -4,6 +4,7 @@
 mod arguments;
 mod command;
 mod deliver;
+mod due;
 mod environment;
 mod exec;
 mod failure;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use super::due::warn_of_overdue;
 use super::environment::check_length;
 use super::{Delivery, Failure, Inherited, Site, Status};
 use crate::memory::{Arena, with_wiped_stack};
@@ -38,7 +39,10 @@ pub fn decide<'a>(
     let kept = inherited.kept_secrets(&contents);
     let facts = |name: &policy::SecretName| contents.get(name).map(|record| record.facts());
     match policy::decide(definition, agent, &kept, facts) {
-        Decision::Granted(grants) => Ok(Decided { vault, contents, grants }),
+        Decision::Granted(grants) => {
+            warn_of_overdue(site, &contents, &grants);
+            Ok(Decided { vault, contents, grants })
+        }
         Decision::Denied(denials) => Err(Failure::denied(definition.explain(agent, &denials), denials)),
     }
 }

@@ -1,6 +1,6 @@
 //! Where a launch takes place: its instance, its log, its run.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use nix::unistd::{Uid, geteuid};
@@ -28,7 +28,7 @@ pub struct Site<'a> {
     target: Option<Target>,
     key: OnceCell<(AuditKey<'a>, u64)>,
     enclosure: OnceCell<Enclosure>,
-    warning: OnceCell<String>,
+    warnings: RefCell<Vec<String>>,
 }
 
 impl<'a> Site<'a> {
@@ -43,13 +43,13 @@ impl<'a> Site<'a> {
         let command = arguments.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
         let command = command.to_string_lossy().into_owned();
         let target = target(arguments.user.as_deref(), arguments.group.as_deref())?;
-        let (key, enclosure, warning) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Ok(Self { arguments, instance, log, run, command, target, key, enclosure, warning })
+        let (key, enclosure, warnings) = (OnceCell::new(), OnceCell::new(), RefCell::default());
+        Ok(Self { arguments, instance, log, run, command, target, key, enclosure, warnings })
     }
 
     /// Whether a fence is wanted: as the command line says, else as the instance's policy.
     pub fn fence(&self) -> Fence {
-        self.arguments.fence.unwrap_or(match self.instance.fence {
+        self.arguments.fence.unwrap_or(match self.instance.policy.fence {
             FencePolicy::Auto => Fence::Auto,
             FencePolicy::Require => Fence::Require,
             FencePolicy::Off => Fence::Off,
@@ -66,14 +66,22 @@ impl<'a> Site<'a> {
         self.target.as_ref().map_or_else(geteuid, |target| target.user.uid)
     }
 
-    /// Keeps a warning until the agent is about to run: a launch that fails says one line only.
-    pub fn warn_late(&self, text: String) {
-        let _ = self.warning.set(text);
+    /// Keeps a line for people until the agent is about to run: a launch that fails says one line
+    /// only, and one with `--quiet` none.
+    pub fn say_late(&self, line: String) {
+        if !self.arguments.quiet {
+            self.warnings.borrow_mut().push(line);
+        }
     }
 
-    /// The warning, if there is one.
-    pub fn warning(&self) -> Option<&str> {
-        self.warning.get().map(String::as_str)
+    /// The same for a warning.
+    pub fn warn_late(&self, text: &str) {
+        self.say_late(format!("warning: {text}"));
+    }
+
+    /// The lines to say before the agent runs.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.warnings.take()
     }
 
     /// Notes what stands around the agent, for the records.
@@ -150,8 +158,8 @@ impl<'a> Site<'a> {
     /// The same site without the key, for when the arena goes.
     pub fn without_key<'b>(self) -> Site<'b> {
         let Self { arguments, instance, log, run, command, target, .. } = self;
-        let (key, enclosure, warning) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Site { arguments, instance, log, run, command, target, key, enclosure, warning }
+        let (key, enclosure, warnings) = (OnceCell::new(), OnceCell::new(), RefCell::default());
+        Site { arguments, instance, log, run, command, target, key, enclosure, warnings }
     }
 
     /// Records the end of a supervised agent.

@@ -102,7 +102,7 @@ pub fn raise(site: &Site<'_>, program: &Program) -> Result<Raised, Failure> {
     match (enclosed, fence) {
         (Ok(raised), _) => {
             if raised.enclosure == Enclosure::Mount && site.target().is_none() {
-                site.warn_late("the agent runs as root, which can undo the fence; give it a user with --user".into());
+                site.warn_late("the agent runs as root, which can undo the fence; give it a user with --user");
             }
             Ok(raised)
         }
@@ -113,7 +113,7 @@ pub fn raise(site: &Site<'_>, program: &Program) -> Result<Raised, Failure> {
             Err(Failure::new(Status::Configuration, format!("no fence: {fault}")))
         }
         (Err(Refusal::Unfit(fault)), _) => {
-            site.warn_late(format!("no fence: {fault}; the agent can reach the vault"));
+            site.warn_late(&format!("no fence: {fault}; the agent can reach the vault"));
             Ok(Raised::whole(Enclosure::None))
         }
     }

@@ -11,7 +11,6 @@ mod relay;
 
 use std::process::ExitCode;
 
-use super::failure::warn;
 use super::{Failure, Site, Status, Supervised};
 use crate::memory::Arena;
 use crate::vault::Secret;
@@ -45,7 +44,10 @@ impl<'a> Masking<'a> {
             let value = secret.value();
             if value.len() < forms::SHORTEST {
                 let shortest = forms::SHORTEST;
-                warn(&format!("the value of '{}' has less than {shortest} bytes and is not masked", secret.name()));
+                site.warn_late(&format!(
+                    "the value of '{}' has less than {shortest} bytes and is not masked",
+                    secret.name()
+                ));
                 continue;
             }
             let mark = format!("[{}]", secret.name()).into_bytes();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mentiko_exec::instance::{FencePolicy, Instance, InstanceKey, KeySource, Uuid};
+use mentiko_exec::instance::{FencePolicy, Instance, InstanceKey, KeySource, Policy, Uuid};
 use mentiko_exec::memory::Arena;
 use mentiko_exec::policy::{AgentName, Decision, Definition, SecretName, decide};
 use mentiko_exec::vault::{Contents, Error, Vault};
@@ -163,8 +163,7 @@ pub fn instance(folder: &Path, id: &str) -> Instance {
         chains: folder.join("chains"),
         audit: folder.join("audit"),
         runs: folder.join("runs"),
-        fence: FencePolicy::Off,
-        audit_sync: true,
+        policy: Policy { fence: FencePolicy::Off, ..Policy::default() },
     }
 }
 

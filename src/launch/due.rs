@@ -1,0 +1,63 @@
+//! What a launch says of secrets that should have been rotated. It rotates nothing.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Site;
+use crate::policy::{Grant, SecretName};
+use crate::vault::Contents;
+
+/// How many secrets the line names.
+const NAMED: usize = 4;
+
+/// Keeps one line about those granted secrets whose current version is overdue, unless the policy
+/// wants none.
+pub(super) fn warn_of_overdue(site: &Site<'_>, contents: &Contents, grants: &[Grant]) {
+    if !site.instance.policy.warn_when_due {
+        return;
+    }
+    let now = Timestamp::now();
+    let since = |name| Some((name, contents.get(name)?.overdue_since(now)?));
+    let mut overdue: Vec<(&SecretName, Timestamp)> = grants.iter().filter_map(|grant| since(grant.secret())).collect();
+    overdue.sort_by_key(|&(name, since)| (since, name));
+    // One secret may be granted for several variables.
+    overdue.dedup();
+    if let Some(line) = line(&overdue) {
+        site.say_late(line);
+    }
+}
+
+fn line(overdue: &[(&SecretName, Timestamp)]) -> Option<String> {
+    let date = |time| TimeZone::UTC.to_datetime(time).date();
+    let ((first, since), rest) = overdue.split_first()?;
+    let mut line = format!("{first} is due for rotation since {}", date(*since));
+    for (name, since) in rest.iter().take(NAMED - 1) {
+        line.push_str(&format!(", {name} since {}", date(*since)));
+    }
+    match (rest.len(), overdue.len().saturating_sub(NAMED)) {
+        (0, _) => line.push_str(&format!(" (mentiko secret rotate {first})")),
+        (_, 0) => line.push_str(" (mentiko secret rotate NAME)"),
+        (_, more) => line.push_str(&format!(" and {more} more (mentiko due)")),
+    }
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_however_many() {
+        let names: Vec<SecretName> = ["A", "B", "C", "D", "E", "F"].iter().map(|name| name.parse().unwrap()).collect();
+        let since: Timestamp = "2026-10-01T23:59:59Z".parse().unwrap();
+        let all: Vec<_> = names.iter().map(|name| (name, since)).collect();
+        let of = |count: usize| line(&all[..count]).unwrap_or_default();
+        assert_eq!(of(0), "");
+        assert_eq!(of(1), "A is due for rotation since 2026-10-01 (mentiko secret rotate A)");
+        let two = "A is due for rotation since 2026-10-01, B since 2026-10-01";
+        assert_eq!(of(2), format!("{two} (mentiko secret rotate NAME)"));
+        let four = format!("{two}, C since 2026-10-01, D since 2026-10-01");
+        assert_eq!(of(4), format!("{four} (mentiko secret rotate NAME)"));
+        assert_eq!(of(6), format!("{four} and 2 more (mentiko due)"));
+    }
+}
