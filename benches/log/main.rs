@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench log` prints the table of docs/performance.md. Options: `--records N`
 //! (10000000: 7 GB), `--dir DIR` (where the log is made, kept, and found again). Needs ripgrep.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::type_complexity, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod appenders;
 mod generate;
