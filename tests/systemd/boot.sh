@@ -25,6 +25,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs "$BASE/dev"
 mkdir "$BASE/dev/shm" "$BASE/dev/pts"
 chmod 1777 "$BASE/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$BASE/dev/pts"
+ln -s pts/ptmx "$BASE/dev/ptmx"
 for node in null zero full random urandom tty; do
     touch "$BASE/dev/$node"
     mount --bind "/dev/$node" "$BASE/dev/$node"
@@ -37,11 +39,14 @@ mount --bind "$MENTIKO" "$BASE/bin/mentiko"
 mount --bind "$MENTIKO_EXEC" "$BASE/bin/mentiko-exec"
 mount --rbind "$BASE/bin" /usr/local/bin
 mount --rbind "$BASE/dev" /dev
-for folder in etc run var tmp; do
+mount -t tmpfs -o mode=755 tmpfs /run
+for folder in etc var tmp; do
     mount --bind "$BASE/$folder" "/$folder"
 done
 cd /
+# In a container, systemd leaves this to whoever made it; credentials are mounted from a namespace of their own.
+mount --make-rshared /
 exec env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin container=mentiko-tests \
     SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/systemd/transient:/run/systemd/system \
     SYSTEMD_GENERATOR_PATH=/nonexistent SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nonexistent \
-    /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=no
+    /lib/systemd/systemd --system --unit=basic.target --log-target=journal --show-status=no

@@ -57,7 +57,6 @@ impl Machine {
             let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
             self.pid = children.trim().parse().unwrap_or(0);
             self.pid != 0
-                && self.file("/run/systemd/private").exists()
                 && text(&self.run(&["systemctl", "is-active", "basic.target", "dbus.socket"]).stdout)
                     == "active\nactive\n"
         });
@@ -87,7 +86,7 @@ impl Machine {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.pid.to_string(), "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--"]);
-        command.args(["env", "-i", "PATH=/usr/bin:/bin", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0"]);
+        command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0"]);
         command.args(words).stdin(Stdio::null());
         command
     }
@@ -119,6 +118,50 @@ impl Machine {
         assert!(reached, "{unit}: {property} is {found}, not {value}\n{}", self.journal());
     }
 
+    /// A machine where everything stands that docs/systemd.md sets up before the first agent, with
+    /// the secrets A and B, and a chain `c` whose agents `one` and `two` get one each.
+    pub fn with_instance() -> Self {
+        let machine = Self::boot();
+        machine.ok(&words("useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mentiko"));
+        machine.seal_a_key();
+        machine.mentiko(&[], &["init", "--key", "systemd-credential=mentiko-key"], "");
+        machine.ok(&words("chmod 755 /etc/mentiko /etc/mentiko/chains"));
+        machine.ok(&words("chown -R mentiko: /var/lib/mentiko /var/log/mentiko"));
+        machine.write(
+            "/etc/mentiko/chains/c.json",
+            r#"{"secrets": ["A", "B"], "agents": {"one": ["A"], "two": ["B"]}}"#,
+        );
+        machine.set("A", "value-of-a-4711");
+        machine.set("B", "value-of-b-0815");
+        machine
+    }
+
+    fn seal_a_key(&self) {
+        let seal = ["systemd-creds", "encrypt", "--name=mentiko-key", "-", SEALED_KEY];
+        let key: Vec<u8> = (0..32).map(|at| at * 7 + 1).collect();
+        let sealed = output_with_input(&mut self.command(&seal), &key);
+        assert!(sealed.status.success(), "{}", text(&sealed.stderr));
+    }
+
+    /// Stores a value, as the user of the agents.
+    pub fn set(&self, name: &str, value: &str) {
+        self.mentiko(&["User=mentiko"], &["secret", "set", name], value);
+    }
+
+    /// Gives an instance of the template its command.
+    pub fn drop_in(&self, instance: &str, lines: &str) {
+        self.write(&format!("/etc/systemd/system/mentiko-agent@{instance}.service.d/command.conf"), lines);
+        self.ok(&["systemctl", "daemon-reload"]);
+    }
+
+    /// The accesses that the log holds.
+    pub fn accesses(&self) -> Vec<serde_json::Value> {
+        let segments = self.file("/var/log/mentiko").read_dir().unwrap();
+        let text: String = segments.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+        let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.filter(|record| record["event"] == "secret.access").collect()
+    }
+
     /// `mentiko ARGUMENTS` as docs/systemd.md has it: in a unit that gets the key.
     pub fn mentiko(&self, properties: &[&str], arguments: &[&str], input: &str) -> String {
         let key = format!("LoadCredentialEncrypted=mentiko-key:{SEALED_KEY}");
@@ -133,6 +176,10 @@ impl Machine {
         assert!(output.status.success(), "{arguments:?}: {}\n{}", text(&output.stderr), self.journal());
         text(&output.stdout)
     }
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
 }
 
 /// Asks until it is so, for some seconds.
@@ -150,7 +197,7 @@ pub fn wait_for(mut what: impl FnMut() -> bool) -> bool {
 /// The folders that the machine may write, and a copy of /etc without this machine's units.
 fn lay_out(base: &Path) {
     chmod(base, 0o755);
-    for folder in ["bin", "cgroup", "dev", "run", "tmp", "var/lib", "var/log", "var/tmp"] {
+    for folder in ["bin", "cgroup", "dev", "tmp", "var/lib", "var/log", "var/tmp"] {
         std::fs::create_dir_all(base.join(folder)).unwrap();
     }
     chmod(&base.join("tmp"), 0o1777);
@@ -158,6 +205,7 @@ fn lay_out(base: &Path) {
     for program in ["mentiko", "mentiko-exec"] {
         std::fs::write(base.join("bin").join(program), "").unwrap();
     }
+    std::os::unix::fs::symlink("/run", base.join("var/run")).unwrap();
     let copied = Command::new("cp").args(["-a", "/etc"]).arg(base).status().unwrap();
     assert!(copied.success());
     let units = base.join("etc/systemd/system");
