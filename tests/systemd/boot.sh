@@ -35,9 +35,9 @@ done
 touch "$BASE/dev/console"
 mount --bind "$BASE/console" "$BASE/dev/console"
 
-mount --bind "$MENTIKO" "$BASE/bin/mentiko"
-mount --bind "$MENTIKO_EXEC" "$BASE/bin/mentiko-exec"
-mount --rbind "$BASE/bin" /usr/local/bin
+mount --bind "$MENTIKO" "$BASE/usr/local/bin/mentiko"
+mount --bind "$MENTIKO_EXEC" "$BASE/usr/local/bin/mentiko-exec"
+mount --rbind "$BASE/usr/local/bin" /usr/local/bin
 mount --rbind "$BASE/dev" /dev
 mount -t tmpfs -o mode=755 tmpfs /run
 for folder in etc var tmp; do

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::{chmod, output_with_input, text};
+use crate::common::{chmod, is_root, output_with_input, text};
 
 /// Units of systemd's own that ours build on; nothing else of the machine is started.
 const OF_SYSTEMD: &[&str] = &[
@@ -35,8 +35,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts one, and waits until it is up.
-    pub fn boot() -> Self {
+    /// Starts one, and waits until it is up. `None` for ordinary users.
+    pub fn boot() -> Option<Self> {
+        if !is_root() {
+            eprintln!("skipped: only root can start a systemd of its own");
+            return None;
+        }
         let base = tempfile::Builder::new().prefix("mentiko-systemd-").tempdir().unwrap();
         lay_out(base.path());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot.sh");
@@ -48,7 +52,7 @@ impl Machine {
         let outer = boot.process_group(0).spawn().unwrap();
         let mut machine = Self { base, outer, pid: 0 };
         machine.wait_until_up();
-        machine
+        Some(machine)
     }
 
     fn wait_until_up(&mut self) {
@@ -120,8 +124,10 @@ impl Machine {
 
     /// A machine where everything stands that docs/systemd.md sets up before the first agent, with
     /// the secrets A and B, and a chain `c` whose agents `one` and `two` get one each.
-    pub fn with_instance() -> Self {
-        let machine = Self::boot();
+    ///
+    /// `None` for ordinary users, for whom no systemd can be started.
+    pub fn with_instance() -> Option<Self> {
+        let machine = Self::boot()?;
         machine.ok(&words("useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mentiko"));
         machine.seal_a_key();
         machine.mentiko(&[], &["init", "--key", "systemd-credential=mentiko-key"], "");
@@ -133,7 +139,7 @@ impl Machine {
         );
         machine.set("A", "value-of-a-4711");
         machine.set("B", "value-of-b-0815");
-        machine
+        Some(machine)
     }
 
     fn seal_a_key(&self) {
@@ -197,15 +203,17 @@ pub fn wait_for(mut what: impl FnMut() -> bool) -> bool {
 /// The folders that the machine may write, and a copy of /etc without this machine's units.
 fn lay_out(base: &Path) {
     chmod(base, 0o755);
-    for folder in ["bin", "cgroup", "dev", "tmp", "var/lib", "var/log", "var/tmp"] {
+    for folder in ["usr/local/bin", "cgroup", "dev", "tmp", "var/lib", "var/log", "var/tmp"] {
         std::fs::create_dir_all(base.join(folder)).unwrap();
     }
     chmod(&base.join("tmp"), 0o1777);
     chmod(&base.join("var/tmp"), 0o1777);
     for program in ["mentiko", "mentiko-exec"] {
-        std::fs::write(base.join("bin").join(program), "").unwrap();
+        std::fs::write(base.join("usr/local/bin").join(program), "").unwrap();
     }
     std::os::unix::fs::symlink("/run", base.join("var/run")).unwrap();
+    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/agent.py");
+    std::fs::copy(agent, base.join("usr/local/bin/agent.py")).unwrap();
     let copied = Command::new("cp").args(["-a", "/etc"]).arg(base).status().unwrap();
     assert!(copied.success());
     let units = base.join("etc/systemd/system");

@@ -10,4 +10,7 @@
 mod common;
 
 mod agent;
+mod dynamic;
 mod machine;
+mod timer;
+mod units;
