@@ -28,6 +28,7 @@ task, *paths = sys.argv[1:]
 seen = {
     "environment": dict(os.environ),
     "reached": {path: reached(path) for path in paths},
+    "beside": os.listdir(".."),
     "pid": os.getpid(),
     "status": {name: status(name) for name in ["Uid", "NoNewPrivs", "Seccomp", "CapEff"]},
 }

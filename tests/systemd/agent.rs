@@ -54,6 +54,7 @@ fn it_has_its_grant_behind_its_fence_and_is_the_units_main_process() {
     let reached: Vec<&str> = paths.iter().map(|path| seen["reached"][path].as_str().unwrap()).collect();
     let nothing = "No such file or directory";
     assert_eq!(reached, [nothing, nothing, "empty", nothing]);
+    assert_eq!(seen["beside"], serde_json::json!(["c:one"]));
     let status = ["NoNewPrivs", "Seccomp", "CapEff"].map(|name| seen["status"][name].as_str().unwrap());
     assert_eq!(status, ["1", "2", "0000000000000000"]);
 
@@ -64,7 +65,7 @@ fn it_has_its_grant_behind_its_fence_and_is_the_units_main_process() {
     let record = accesses.last().unwrap();
     assert_eq!((&record["fence"], &record["memory"]), (&"namespace".into(), &"secretmem".into()));
     assert_eq!((&record["pid"], &record["secret"]), (&seen["pid"], &"A".into()));
-    machine.mentiko(&["User=mentiko"], &["audit", "verify"], "");
+    machine.mentiko(&[], &["audit", "verify"], "");
 }
 
 #[test]
@@ -82,7 +83,10 @@ fn it_is_stopped_and_gets_the_new_value_when_it_is_restarted() {
     let versions: Vec<Value> = machine.accesses().iter().map(|record| record["version"].clone()).collect();
     assert_eq!(versions, [1, 2]);
     machine.ok(&["systemctl", "stop", UNIT]);
-    assert_eq!((machine.show(UNIT, "ActiveState"), machine.show(UNIT, "Result")), ("inactive".into(), "success".into()));
+    assert_eq!(
+        (machine.show(UNIT, "ActiveState"), machine.show(UNIT, "Result")),
+        ("inactive".into(), "success".into())
+    );
     let pid = second["pid"].to_string();
     assert!(!machine.run(&["kill", "-0", &pid]).status.success(), "{pid} still runs");
 }
@@ -99,6 +103,15 @@ fn it_says_itself_when_it_is_ready() {
     machine.is_soon(UNIT, "ActiveState", "active");
     assert_eq!(machine.show(UNIT, "StatusText"), "reading");
     assert_eq!(machine.show(UNIT, "MainPID"), seen["pid"].to_string());
+    machine.ok(&["systemctl", "stop", UNIT]);
+
+    // A supervised agent is not the main process.
+    let notify = "Type=notify\nNotifyAccess=all\nKillMode=mixed\nSuccessExitStatus=143\n";
+    machine.drop_in("c:one", &(command("one", "--fence require --supervise", "get-ready") + notify));
+    machine.ok(&["systemctl", "start", UNIT]);
+    assert_eq!(main_program(&machine, UNIT).1, "mentiko-exec");
+    machine.ok(&["systemctl", "stop", UNIT]);
+    assert_eq!(machine.show(UNIT, "Result"), "success");
 }
 
 #[test]

@@ -18,8 +18,8 @@ fi
 
 umount "$BASE/cgroup"
 mount --bind -o ro /proc/sys /proc/sys
-mount --rbind /sys /sys
-mount -o remount,bind,ro /sys
+umount --recursive /sys
+mount -t sysfs -o ro sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
 mount -t tmpfs -o mode=755 tmpfs "$BASE/dev"

@@ -1,7 +1,6 @@
 //! A machine of its own for a test: systemd in namespaces, with the instance that docs/systemd.md
 //! has made.
 
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,16 +12,8 @@ use crate::common::{chmod, is_root, output_with_input, text};
 
 /// Units of systemd's own that ours build on; nothing else of the machine is started.
 const OF_SYSTEMD: &[&str] = &[
-    "basic.target",
-    "dbus.service",
-    "dbus.socket",
-    "network-online.target",
-    "shutdown.target",
-    "sysinit.target",
-    "systemd-journald-dev-log.socket",
-    "systemd-journald.service",
-    "systemd-journald.socket",
-    "timers.target",
+    "basic.target", "dbus.service", "dbus.socket", "network-online.target", "shutdown.target", "sysinit.target",
+    "systemd-journald-dev-log.socket", "systemd-journald.service", "systemd-journald.socket", "timers.target",
 ];
 
 /// Where its key lies, sealed for this machine.
@@ -57,6 +48,8 @@ impl Machine {
 
     fn wait_until_up(&mut self) {
         let up = wait_for(|| {
+            let ended = self.outer.try_wait().unwrap();
+            assert!(ended.is_none(), "{}", self.console());
             let id = self.outer.id();
             let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
             self.pid = children.trim().parse().unwrap_or(0);
@@ -128,30 +121,17 @@ impl Machine {
     /// `None` for ordinary users, for whom no systemd can be started.
     pub fn with_instance() -> Option<Self> {
         let machine = Self::boot()?;
-        machine.ok(&words("useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mentiko"));
-        machine.seal_a_key();
-        machine.mentiko(&[], &["init", "--key", "systemd-credential=mentiko-key"], "");
-        machine.ok(&words("chmod 755 /etc/mentiko /etc/mentiko/chains"));
-        machine.ok(&words("chown -R mentiko: /var/lib/mentiko /var/log/mentiko"));
-        machine.write(
-            "/etc/mentiko/chains/c.json",
-            r#"{"secrets": ["A", "B"], "agents": {"one": ["A"], "two": ["B"]}}"#,
-        );
+        machine.ok(&["sh", "-eu", "-c", &documented("Setting up")]);
+        machine
+            .write("/etc/mentiko/chains/c.json", r#"{"secrets": ["A", "B"], "agents": {"one": ["A"], "two": ["B"]}}"#);
         machine.set("A", "value-of-a-4711");
         machine.set("B", "value-of-b-0815");
         Some(machine)
     }
 
-    fn seal_a_key(&self) {
-        let seal = ["systemd-creds", "encrypt", "--name=mentiko-key", "-", SEALED_KEY];
-        let key: Vec<u8> = (0..32).map(|at| at * 7 + 1).collect();
-        let sealed = output_with_input(&mut self.command(&seal), &key);
-        assert!(sealed.status.success(), "{}", text(&sealed.stderr));
-    }
-
     /// Stores a value, as the user of the agents.
     pub fn set(&self, name: &str, value: &str) {
-        self.mentiko(&["User=mentiko"], &["secret", "set", name], value);
+        self.mentiko(&[], &["secret", "set", name], value);
     }
 
     /// Gives an instance of the template its command.
@@ -169,13 +149,10 @@ impl Machine {
     }
 
     /// `mentiko ARGUMENTS` as docs/systemd.md has it: in a unit that gets the key.
-    pub fn mentiko(&self, properties: &[&str], arguments: &[&str], input: &str) -> String {
-        let key = format!("LoadCredentialEncrypted=mentiko-key:{SEALED_KEY}");
-        let folders = ["ConfigurationDirectory=mentiko", "StateDirectory=mentiko", "LogsDirectory=mentiko"];
-        let mut words = vec!["systemd-run", "--quiet", "--collect", "--pipe", "--wait"];
-        for property in folders.iter().chain(&[key.as_str()]).chain(properties) {
-            words.extend(["--property", property]);
-        }
+    pub fn mentiko(&self, options: &[&str], arguments: &[&str], input: &str) -> String {
+        let script = documented("Commands with the key") + "in_unit \"$@\"";
+        let mut words = vec!["sh", "-eu", "-c", &script, "sh"];
+        words.extend(options);
         words.push("/usr/local/bin/mentiko");
         words.extend(arguments);
         let output = output_with_input(&mut self.command(&words), input.as_bytes());
@@ -184,8 +161,12 @@ impl Machine {
     }
 }
 
-fn words(text: &str) -> Vec<&str> {
-    text.split(' ').collect()
+/// The commands of a section of docs/systemd.md, which stand there indented.
+fn documented(section: &str) -> String {
+    let document = include_str!("../../docs/systemd.md");
+    let section = document.split("\n## ").find(|text| text.starts_with(section)).unwrap();
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
+    commands.map(|line| format!("{line}\n")).collect()
 }
 
 /// Asks until it is so, for some seconds.
@@ -232,8 +213,6 @@ fn lay_out(base: &Path) {
         std::fs::copy(&unit, units.join(unit.file_name().unwrap())).unwrap();
     }
     std::fs::write(base.join("etc/machine-id"), "00112233445566778899aabbccddeeff\n").unwrap();
-    std::fs::create_dir(base.join("etc/credstore.encrypted")).unwrap();
-    std::fs::set_permissions(base.join("etc/credstore.encrypted"), PermissionsExt::from_mode(0o700)).unwrap();
 }
 
 /// The units as they are shipped.

@@ -44,7 +44,8 @@ fn they_are_no_more_exposed_than_the_document_says() {
     for unit in packaged().iter().filter(|unit| unit.extension().is_some_and(|extension| extension == "service")) {
         let output = analyze(&["security", "--offline=true", &path_of(unit)]);
         let said = text(&output.stdout) + &text(&output.stderr);
-        let line = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{said}"));
+        let line =
+            said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{said}"));
         let level = line.split(": ").nth(1).unwrap().split(' ').next().unwrap();
         println!("{} {level}", unit.display());
         let name = unit.file_name().unwrap().to_str().unwrap();
