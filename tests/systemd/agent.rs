@@ -34,7 +34,8 @@ fn main_program(machine: &Machine, unit: &str) -> (String, String) {
 #[test]
 fn it_has_its_grant_behind_its_fence_and_is_the_units_main_process() {
     let Some(machine) = Machine::with_instance() else { return };
-    machine.drop_in("c:two", &command("two", "--fence require", "stay"));
+    let no_jit = "MemoryDenyWriteExecute=yes\n";
+    machine.drop_in("c:two", &(command("two", "--fence require", "stay") + no_jit));
     machine.ok(&["systemctl", "start", "mentiko-agent@c:two.service"]);
     let (other, _) = main_program(&machine, "mentiko-agent@c:two.service");
     assert_eq!(seen(&machine, "c:two")["environment"]["B"], "value-of-b-0815");
@@ -156,7 +157,7 @@ fn a_refusal_is_told_by_its_status_and_not_tried_again() {
 }
 
 #[test]
-fn without_its_key_or_its_namespaces_it_does_not_start() {
+fn what_the_hardening_leaves_out_shows() {
     let Some(machine) = Machine::with_instance() else { return };
     // Landlock can't except the key below /run, and so nothing stands in for the namespaces.
     let none = "RestrictNamespaces=\nRestrictNamespaces=yes\n";
@@ -167,7 +168,14 @@ fn without_its_key_or_its_namespaces_it_does_not_start() {
     machine.drop_in("c:one", &(command("one", "", "stay") + none));
     machine.ok(&["systemctl", "start", UNIT]);
     assert_eq!(seen(&machine, "c:one")["environment"]["A"], "value-of-a-4711");
-    assert_eq!(machine.accesses().pop().unwrap()["fence"], "none");
+    let record = machine.accesses().pop().unwrap();
+    assert_eq!((&record["fence"], &record["memory"]), (&"none".into(), &"secretmem".into()));
+    machine.ok(&["systemctl", "stop", UNIT]);
+
+    machine.drop_in("c:one", &(command("one", "--fence require", "stay") + "SystemCallFilter=~memfd_secret\n"));
+    machine.ok(&["systemctl", "start", UNIT]);
+    assert_eq!(seen(&machine, "c:one")["environment"]["A"], "value-of-a-4711");
+    assert_eq!(machine.accesses().pop().unwrap()["memory"], "mlock");
     machine.ok(&["systemctl", "stop", UNIT]);
 
     std::fs::remove_file(machine.file(SEALED_KEY)).unwrap();
