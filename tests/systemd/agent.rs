@@ -127,9 +127,8 @@ fn a_refusal_is_told_by_its_status_and_not_tried_again() {
         machine.ok(&["systemctl", "reset-failed", unit]);
     };
 
-    // Without waiting for the agent, the start itself succeeds: the wrapper was executed.
     machine.drop_in("c:three", &(command("three", "--fence require", "stay") + quick));
-    machine.ok(&["systemctl", "start", unit]);
+    machine.start(unit);
     machine.is_soon(unit, "ActiveState", "failed");
     let shown = String::from_utf8(machine.run(&["systemctl", "status", unit]).stdout).unwrap();
     assert!(shown.contains("status=77/NOPERM") && shown.contains("three"), "{shown}");
@@ -146,13 +145,13 @@ fn a_refusal_is_told_by_its_status_and_not_tried_again() {
     machine.drop_in("c:three", &(command("one", "--fence require", "stay") + quick));
     let configuration = machine.file("/etc/mentiko/instance.json");
     chmod(&configuration, 0o666);
-    machine.ok(&["systemctl", "start", unit]);
+    machine.start(unit);
     ends("78");
     chmod(&configuration, 0o644);
 
     // An agent that fails is tried again.
     machine.drop_in("c:three", &(command("one", "--fence require", "fail") + quick));
-    machine.ok(&["systemctl", "start", unit]);
+    machine.start(unit);
     assert!(wait_for(|| machine.show(unit, "NRestarts").parse::<u32>().unwrap() > 0), "{}", machine.journal());
 }
 
@@ -162,7 +161,7 @@ fn what_the_hardening_leaves_out_shows() {
     // Landlock can't except the key below /run, and so nothing stands in for the namespaces.
     let none = "RestrictNamespaces=\nRestrictNamespaces=yes\n";
     machine.drop_in("c:one", &(command("one", "--fence require", "stay") + none));
-    machine.ok(&["systemctl", "start", UNIT]);
+    machine.start(UNIT);
     machine.is_soon(UNIT, "ExecMainStatus", "78");
     assert!(machine.journal().contains("no fence: user namespaces are refused"), "{}", machine.journal());
     machine.drop_in("c:one", &(command("one", "", "stay") + none));

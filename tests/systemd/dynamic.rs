@@ -12,7 +12,7 @@ fn the_logs_folder_is_to_be_named_itself() {
     let Some(machine) = Machine::with_instance() else { return };
     machine.ok(&["userdel", "mentiko"]);
     machine.drop_in("c:one", DROP_IN);
-    machine.ok(&["systemctl", "start", UNIT]);
+    machine.start(UNIT);
     machine.is_soon(UNIT, "ExecMainStatus", "125");
     let told = "/var/log/mentiko is a symbolic link; name the folder itself in instance.json";
     assert!(machine.journal().contains(told), "{}", machine.journal());

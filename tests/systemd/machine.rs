@@ -35,8 +35,9 @@ impl Machine {
         let base = tempfile::Builder::new().prefix("mentiko-systemd-").tempdir().unwrap();
         lay_out(base.path());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot.sh");
-        let mut boot = Command::new("unshare");
-        boot.arg("--mount").arg(script).arg(base.path());
+        // Should the test itself be killed, nothing stays behind.
+        let mut boot = Command::new("setpriv");
+        boot.args(["--pdeathsig", "KILL", "unshare", "--mount"]).arg(script).arg(base.path());
         boot.args([env!("CARGO_BIN_EXE_mentiko"), env!("CARGO_BIN_EXE_mentiko-exec")]);
         let console = std::fs::File::create(base.path().join("console")).unwrap();
         boot.stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
@@ -102,6 +103,12 @@ impl Machine {
 
     pub fn journal(&self) -> String {
         text(&self.run(&["journalctl", "--no-pager", "-o", "short-monotonic"]).stdout)
+    }
+
+    /// Starts a unit that is to end at once. With Type=exec, systemd may see either first: that it
+    /// was executed, or how it ended.
+    pub fn start(&self, unit: &str) {
+        self.run(&["systemctl", "start", unit]);
     }
 
     /// One property of a unit.
@@ -171,7 +178,7 @@ fn documented(section: &str) -> String {
 
 /// Asks until it is so, for some seconds.
 pub fn wait_for(mut what: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         if what() {
             return true;

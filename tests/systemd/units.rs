@@ -46,9 +46,11 @@ fn they_are_no_more_exposed_than_the_document_says() {
         let said = text(&output.stdout) + &text(&output.stderr);
         let line =
             said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{said}"));
-        let level = line.split(": ").nth(1).unwrap().split(' ').next().unwrap();
-        println!("{} {level}", unit.display());
+        let level: f32 = line.split(": ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
         let name = unit.file_name().unwrap().to_str().unwrap();
-        assert!(document.contains(&format!("| {name} | {level} |")), "{line}");
+        let row = document.lines().find_map(|row| row.strip_prefix(&format!("| {name} | "))).unwrap();
+        let documented: f32 = row.trim_end_matches(" |").parse().unwrap();
+        // Each version of systemd counts a little differently.
+        assert!(level <= documented + 0.3, "{line}");
     }
 }
