@@ -33,4 +33,12 @@ fn the_logs_folder_is_to_be_named_itself() {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     machine.mentiko(&options, &["secret", "set", "A"], "value-of-a-new");
     machine.mentiko(&options, &["audit", "verify"], "");
+
+    let due = "[Service]\nDynamicUser=yes\nStateDirectory=mentiko\n\
+               ExecStart=\nExecStart=/usr/local/bin/mentiko secret list\n";
+    machine.write("/etc/systemd/system/mentiko-due.service.d/dynamic.conf", due);
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", "mentiko-due.service"]);
+    let told = || machine.ok(&["journalctl", "--no-pager", "--output", "cat", "--unit", "mentiko-due.service"]);
+    assert!(wait_for(|| told().lines().any(|line| line.starts_with("B "))), "{}", told());
 }
