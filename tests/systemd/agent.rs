@@ -158,6 +158,10 @@ fn a_refusal_is_told_by_its_status_and_not_tried_again() {
 #[test]
 fn what_the_hardening_leaves_out_shows() {
     let Some(machine) = Machine::with_instance() else { return };
+    // Without a drop-in there is nothing to run.
+    assert!(!machine.run(&["systemctl", "start", UNIT]).status.success());
+    assert_eq!(machine.show(UNIT, "LoadState"), "bad-setting");
+
     // Landlock can't except the key below /run, and so nothing stands in for the namespaces.
     let none = "RestrictNamespaces=\nRestrictNamespaces=yes\n";
     machine.drop_in("c:one", &(command("one", "--fence require", "stay") + none));
