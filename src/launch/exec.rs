@@ -42,7 +42,7 @@ pub fn become_agent(
     }
     fence.close()?;
     site.take_warnings().iter().for_each(|line| say(line));
-    memory::restore_sigpipe().map_err(|errno| other("restore SIGPIPE", errno))?;
+    memory::restore_signals().map_err(|errno| other("restore signals", errno))?;
     let errno = match execve(&program.path, &program.argv, environment.variables()) {
         // A script without an interpreter line: execvp(3) hands it to the shell.
         Err(Errno::ENOEXEC) => run_in_shell(program, environment),

@@ -96,29 +96,39 @@ pub fn equal(left: &[u8], right: &[u8]) -> bool {
 }
 
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+static SIGXFSZ_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Notes what SIGPIPE was before Rust's runtime ignores it, so that the agent can get it back.
+/// Notes what SIGPIPE was before Rust's runtime ignores it, so that the agent can get it back, and
+/// ignores SIGXFSZ: where RLIMIT_FSIZE ends a write, it is to fail with a message.
 #[used]
 // SAFETY: the section holds pointers to functions that the C runtime calls once, before main.
 #[unsafe(link_section = ".init_array")]
-static NOTE_SIGPIPE: extern "C" fn() = note_sigpipe;
+static NOTE_SIGNALS: extern "C" fn() = note_signals;
 
-extern "C" fn note_sigpipe() {
-    // SAFETY: all zeros is a valid sigaction, and it is overwritten before it is read.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+extern "C" fn note_signals() {
+    // SAFETY: all zeros is a valid sigaction: the default disposition, no flags, an empty mask.
+    let (mut pipe, mut ignore): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+    ignore.sa_sigaction = libc::SIG_IGN;
+    let mut size = ignore;
     // SAFETY: a null pointer for the new action leaves the disposition as it is.
-    let answer = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
-    SIGPIPE_WAS_IGNORED.store(answer == 0 && action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    let answer = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut pipe) };
+    SIGPIPE_WAS_IGNORED.store(answer == 0 && pipe.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    // SAFETY: both point to a sigaction, and the new one runs no code of ours.
+    let answer = unsafe { libc::sigaction(libc::SIGXFSZ, &raw const ignore, &raw mut size) };
+    SIGXFSZ_WAS_IGNORED.store(answer == 0 && size.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
 }
 
-/// Gives SIGPIPE back the disposition that this process was started with.
-pub fn restore_sigpipe() -> Result<(), Errno> {
-    let handler = match SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) {
-        true => SigHandler::SigIgn,
-        false => SigHandler::SigDfl,
-    };
-    // SAFETY: neither disposition runs code of ours.
-    unsafe { signal(Signal::SIGPIPE, handler) }.map(|_| ())
+/// Gives SIGPIPE and SIGXFSZ back the dispositions that this process was started with.
+pub fn restore_signals() -> Result<(), Errno> {
+    for (what, was_ignored) in [(Signal::SIGPIPE, &SIGPIPE_WAS_IGNORED), (Signal::SIGXFSZ, &SIGXFSZ_WAS_IGNORED)] {
+        let handler = match was_ignored.load(Ordering::Relaxed) {
+            true => SigHandler::SigIgn,
+            false => SigHandler::SigDfl,
+        };
+        // SAFETY: neither disposition runs code of ours.
+        unsafe { signal(what, handler) }?;
+    }
+    Ok(())
 }
 
 /// Gives SIGCHLD its default disposition, without which children can't be waited for; whether it

@@ -129,17 +129,28 @@ fn a_write_that_is_stopped_midway_launches_nothing() {
             command.args(&words[1..]).args(["prlimit", &limit, "--"]).arg(launch.get_program());
             command.args(launch.get_args()).env("MENTIKO_INSTANCE", kit.site.path()).output().unwrap()
         };
-        // What was written is cut off again.
-        let output = limited(&["env", "--ignore-signal=XFSZ"]);
-        kit.assert_refused(&output, "File too large");
-        assert_eq!(std::fs::read(&kit.segment).unwrap(), before);
-        // The signal kills the wrapper; what it wrote is left, and the next launch tells of it.
-        let output = limited(&["env", "--default-signal=XFSZ"]);
-        assert!(!output.status.success() && output.stdout.is_empty() && !kit.marker.exists(), "{output:?}");
-        assert_eq!(std::fs::read(&kit.segment).unwrap().len(), before.len() + room);
-        let told = |log: &[Value]| log.iter().filter(|record| record["event"] == "log.recovered").count();
+        // What was written is cut off again, whether the caller ignores the signal or not.
+        for disposition in ["--ignore-signal=XFSZ", "--default-signal=XFSZ"] {
+            kit.assert_refused(&limited(&["env", disposition]), "File too large");
+            assert_eq!(std::fs::read(&kit.segment).unwrap(), before);
+        }
         kit.goes_on();
-        assert_eq!(told(&kit.records()), [0, 1, 300].iter().filter(|left| **left > 0 && **left <= room).count());
+    }
+}
+
+#[test]
+fn an_agent_gets_the_callers_dispositions_back() {
+    let kit = Kit::new();
+    for (option, expected) in [("--ignore-signal", true), ("--default-signal", false)] {
+        let launch = kit.site.exec("c", "one");
+        let mut command = Command::new("env");
+        command.arg(format!("{option}=PIPE,XFSZ")).arg(launch.get_program()).args(launch.get_args());
+        command.args(["--", "grep", "SigIgn", "/proc/self/status"]).env("MENTIKO_INSTANCE", kit.site.path());
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let mask = u64::from_str_radix(said.split_whitespace().last().unwrap(), 16).unwrap();
+        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+            assert_eq!(mask >> (signal - 1) & 1 == 1, expected, "{option} {signal}: {said}");
+        }
     }
 }
 

@@ -38,14 +38,11 @@ fn it_fires_and_a_reminder_is_no_failure() {
 }
 
 #[test]
-fn its_service_can_open_the_vault() {
+fn it_tells_what_is_due() {
     let Some(machine) = Machine::with_instance() else { return };
-    machine.write(
-        "/etc/systemd/system/mentiko-due.service.d/command.conf",
-        "[Service]\nExecStart=\nExecStart=/usr/local/bin/mentiko secret list\n",
-    );
-    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.mentiko(&[], &["secret", "schedule", "B", "1d"], "");
     machine.ok(&["systemctl", "start", SERVICE]);
     let told = || machine.ok(&["journalctl", "--no-pager", "--output", "cat", "--unit", SERVICE]);
     assert!(wait_for(|| told().lines().any(|line| line.starts_with("B "))), "{}", told());
+    assert!(!told().lines().any(|line| line.starts_with("A ")), "{}", told());
 }
