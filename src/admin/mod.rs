@@ -3,6 +3,7 @@
 mod audit;
 mod chain;
 mod context;
+mod export;
 mod exposure;
 mod init;
 mod progress;
