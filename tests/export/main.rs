@@ -10,8 +10,9 @@ mod common;
 #[path = "../common/packages.rs"]
 mod packages;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Site, output_with_input, text};
 use packages::{installed, npm, pip};
@@ -140,6 +141,26 @@ fn the_log_can_be_restored_from_what_a_siem_keeps() {
     let cef = export(&site, "cef", &[]);
     let head = text(&site.mentiko(&["audit", "head"]).output().unwrap().stdout);
     assert!(cef.lines().last().unwrap().contains(&format!(" cs6={}", head.trim())), "{cef}");
+}
+
+/// Records that are there since that time, then each as it is written.
+#[test]
+fn an_export_follows_the_log() {
+    let site = Site::with_two_agents();
+    let mut command = site.mentiko(&["audit", "export", "--format", "ecs", "--follow", "--since", "1h"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    for action in ["instance.init", "secret.set", "secret.set"] {
+        assert_eq!(next()["event"]["action"], action);
+    }
+    for (agent, outcome) in [("one", "success"), ("three", "failure")] {
+        site.exec("c", agent).args(["--", "true"]).status().unwrap();
+        let event = next();
+        assert_eq!((&event["mentiko"]["agent"], &event["event"]["outcome"]), (&agent.into(), &outcome.into()));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// Whoever may read the log may export it: no key is asked for.

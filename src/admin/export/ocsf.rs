@@ -15,12 +15,15 @@ struct Class {
     class: (u32, &'static str),
 }
 
+/// Attributes of other classes and profiles than the event's are null here, and so left out.
 pub(super) fn event(entry: &Entry<'_>) -> Value {
     let record = entry.record;
     let (noun, verb) = (noun(record), verb(record));
     let Class { category, class } = class(noun);
     let activity = activity(noun, verb);
-    let mut event = json!({
+    let (status, severity) = (status(succeeded(record)), severity(level(record)));
+    let is_log = noun == Noun::Log;
+    json!({
         "category_uid": category.0,
         "category_name": category.1,
         "class_uid": class.0,
@@ -30,6 +33,10 @@ pub(super) fn event(entry: &Entry<'_>) -> Value {
         "type_uid": class.0 * 100 + activity.0,
         "time": entry.time().as_millisecond(),
         "message": message(record),
+        "severity_id": severity.0,
+        "severity": severity.1,
+        "status_id": status.0,
+        "status": status.1,
         "status_code": record.outcome,
         "status_detail": record.reason,
         "duration": record.milliseconds.map(long),
@@ -39,27 +46,25 @@ pub(super) fn event(entry: &Entry<'_>) -> Value {
         "metadata": metadata(entry),
         "raw_data": entry.original,
         "unmapped": rest(record),
-    });
-    (event["status_id"], event["status"]) = status(succeeded(record));
-    (event["severity_id"], event["severity"]) = severity(level(record));
-    match noun {
-        Noun::Secret | Noun::Key | Noun::Chain | Noun::Instance => event["entity"] = entity(record, noun),
-        Noun::Agent => {
-            event["process"] = json!({"pid": record.pid, "name": record.command});
-            event["exit_code"] = json!(record.status);
-        }
-        Noun::Run => event["app"] = json!({"name": record.chain.as_deref().unwrap_or("chain"), "uid": record.run}),
-        Noun::Log => {
-            event["log_name"] = json!("access");
-            event["log_provider"] = json!("mentiko-exec");
-            (event["log_type_id"], event["log_type"]) = (json!(2), json!("Application"));
-        }
-        Noun::Other => {}
-    }
-    if is_decision(record) {
-        decide(&mut event, record);
-    }
-    event
+        // Entity Management.
+        "entity": entity(record, noun),
+        // Process Activity.
+        "process": (noun == Noun::Agent).then(|| json!({"pid": record.pid, "name": record.command})),
+        "exit_code": record.status.filter(|_| noun == Noun::Agent),
+        // Application Lifecycle.
+        "app": (noun == Noun::Run).then(|| json!({"name": record.chain.as_deref().unwrap_or("run"), "uid": record.run})),
+        // Event Log Activity.
+        "log_name": is_log.then_some("access"),
+        "log_provider": is_log.then_some("mentiko-exec"),
+        "log_type_id": is_log.then_some(2),
+        "log_type": is_log.then_some("Application"),
+        // The profile Security Control: what was decided, by which chain's definition.
+        "action_id": decision(record, (1, 2)),
+        "action": decision(record, ("Allowed", "Denied")),
+        "disposition_id": decision(record, (1, 2)),
+        "disposition": decision(record, ("Allowed", "Blocked")),
+        "policy": record.chain.as_ref().filter(|_| is_decision(record)).map(|chain| json!({"name": chain})),
+    })
 }
 
 fn class(noun: Noun) -> Class {
@@ -95,26 +100,26 @@ fn activity(noun: Noun, verb: Verb) -> (u32, Option<&'static str>) {
     }
 }
 
-fn status(succeeded: Option<bool>) -> (Value, Value) {
+fn status(succeeded: Option<bool>) -> (u32, &'static str) {
     match succeeded {
-        Some(true) => (json!(1), json!("Success")),
-        Some(false) => (json!(2), json!("Failure")),
-        None => (json!(0), json!("Unknown")),
+        Some(true) => (1, "Success"),
+        Some(false) => (2, "Failure"),
+        None => (0, "Unknown"),
     }
 }
 
-fn severity(level: Level) -> (Value, Value) {
+fn severity(level: Level) -> (u32, &'static str) {
     match level {
-        Level::Informational => (json!(1), json!("Informational")),
-        Level::Low => (json!(2), json!("Low")),
-        Level::Medium => (json!(3), json!("Medium")),
+        Level::Informational => (1, "Informational"),
+        Level::Low => (2, "Low"),
+        Level::Medium => (3, "Medium"),
     }
 }
 
-/// What was acted on. A denial that came before any secret is one of the vault.
-fn entity(record: &Record, noun: Noun) -> Value {
-    let vault = json!({"type_id": 99, "type": "Vault", "name": "vault", "uid": record.instance});
-    match (noun, &record.secret, &record.chain) {
+/// What was acted on, in the class Entity Management. A denial that came before any secret is one
+/// of the vault.
+fn entity(record: &Record, noun: Noun) -> Option<Value> {
+    let entity = match (noun, &record.secret, &record.chain) {
         (Noun::Secret, Some(secret), _) => {
             let version = record.version.map(|version| version.to_string());
             json!({"type_id": 99, "type": "Secret", "name": secret, "version": version})
@@ -124,8 +129,12 @@ fn entity(record: &Record, noun: Noun) -> Value {
         (Noun::Chain, _, Some(chain)) => {
             json!({"type_id": 5, "type": "Policy", "name": chain, "policy": {"name": chain}})
         }
-        _ => vault,
-    }
+        (Noun::Secret | Noun::Chain | Noun::Instance, ..) => {
+            json!({"type_id": 99, "type": "Vault", "name": "vault", "uid": record.instance})
+        }
+        (Noun::Agent | Noun::Run | Noun::Log | Noun::Other, ..) => return None,
+    };
+    Some(entity)
 }
 
 fn actor(record: &Record, noun: Noun) -> Value {
@@ -164,18 +173,16 @@ fn metadata(entry: &Entry<'_>) -> Value {
 
 /// Whether the policy said yes or no to something.
 fn is_decision(record: &Record) -> bool {
-    matches!(record.outcome.as_str(), "granted" | "denied")
+    decision(record, ((), ())).is_some()
 }
 
-/// The profile Security Control: what was decided, by which chain's definition.
-fn decide(event: &mut Value, record: &Record) {
-    let (action, disposition) = match record.outcome.as_str() {
-        "granted" => ((1, "Allowed"), (1, "Allowed")),
-        _ => ((2, "Denied"), (2, "Blocked")),
-    };
-    (event["action_id"], event["action"]) = (json!(action.0), json!(action.1));
-    (event["disposition_id"], event["disposition"]) = (json!(disposition.0), json!(disposition.1));
-    event["policy"] = json!(record.chain.as_ref().map(|chain| json!({"name": chain})));
+/// One of these where something was granted, the other where it was denied.
+fn decision<T>(record: &Record, (granted, denied): (T, T)) -> Option<T> {
+    match record.outcome.as_str() {
+        "granted" => Some(granted),
+        "denied" => Some(denied),
+        _ => None,
+    }
 }
 
 /// What OCSF has no attribute for, under the names of docs/access-log.md; chain, agent and run
