@@ -117,3 +117,30 @@ fn record() -> Record {
     let line = RECORDS.lines().find(|line| line.contains("\"granted\"")).unwrap();
     Record::parse(line.as_bytes()).unwrap()
 }
+
+/// docs/siem.md has a row for each.
+#[test]
+fn the_document_says_what_becomes_of_each_event() {
+    let document = include_str!("../../../docs/siem.md");
+    for line in RECORDS.lines() {
+        let record = Record::parse(line.as_bytes()).unwrap();
+        let entry = Entry::new(line.as_bytes(), &record);
+        let (ecs, ocsf, cef) = (ecs::event(&entry), ocsf::event(&entry), cef::line(&entry));
+        let text = |value: &Value, path| value.pointer(path).and_then(Value::as_str).unwrap_or("none").to_owned();
+        let row = format!(
+            "| `{}` | {} | {}: {} | {} {}: {} | `{}` | {} |",
+            record.event,
+            record.outcome,
+            text(&ecs, "/event/category/0"),
+            text(&ecs, "/event/type/0"),
+            ocsf["class_uid"],
+            text(&ocsf, "/class_name"),
+            text(&ocsf, "/activity_name"),
+            cef.split('|').nth(4).unwrap(),
+            cef.split('|').nth(6).unwrap(),
+        );
+        // Names of events that are unknown stand for all of them.
+        let known = !["secret.taste", "weather.changed"].contains(&&*record.event);
+        assert!(document.contains(&row) || !known, "docs/siem.md lacks this row:\n{row}");
+    }
+}
