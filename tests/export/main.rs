@@ -3,7 +3,7 @@
 //!
 //! These tests need Python, Node.js with npm, lognormalizer, and the registries PyPI and npm or
 //! mirrors of them. What they install stays in a private folder and is used again.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,6 +13,7 @@ mod packages;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::{Site, output_with_input, text};
 use packages::{installed, npm, pip};
@@ -149,8 +150,13 @@ fn an_export_follows_the_log() {
     let site = Site::with_two_agents();
     let mut command = site.mentiko(&["audit", "export", "--format", "ecs", "--follow", "--since", "1h"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || output.lines().try_for_each(|line| sender.send(line.unwrap())));
+    let next = || -> Value {
+        let line = lines.recv_timeout(Duration::from_secs(30)).expect("the export does not follow");
+        serde_json::from_str(&line).unwrap()
+    };
     for action in ["instance.init", "secret.set", "secret.set"] {
         assert_eq!(next()["event"]["action"], action);
     }
