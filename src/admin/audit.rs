@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::{Common, Error, context, progress, query};
+use super::{Common, Error, context, export, progress, query};
 use crate::audit::{Entry, Event, Expected, Log, Outcome, Pruning, finish_pruning, head, parse_time, verify};
 use crate::memory::Arena;
 use crate::vault::WriteLock;
@@ -24,6 +24,9 @@ pub(super) enum Command {
         #[arg(long, value_name = "SEQ:HASH")]
         expect: Option<Expected>,
     },
+    /// Write records in the format of a SIEM
+    #[command(after_help = "Example: mentiko audit export --format ecs --since 2026-03-01 --follow")]
+    Export(export::Arguments),
     /// Print number and hash of the last record, to be kept elsewhere for `verify --expect`
     #[command(after_help = "Example: mentiko audit head | ssh elsewhere tee -a mentiko.heads")]
     Head,
@@ -44,6 +47,7 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
         Command::Query(arguments) => query::run(common, arguments),
         Command::Verify { expect } => run_verify(common, expect),
         Command::Prune { before, dry_run } => prune(common, &before, dry_run),
+        Command::Export(arguments) => export::run(common, &arguments),
         Command::Head => {
             let instance = context::instance(common)?;
             writeln!(std::io::stdout(), "{}", head(&instance.audit)?)?;

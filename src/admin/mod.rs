@@ -5,6 +5,7 @@ mod audit;
 mod chain;
 mod context;
 mod due;
+mod export;
 mod exposure;
 mod init;
 mod progress;

@@ -1,10 +1,9 @@
 //! Anthropic's client for Node.js.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use crate::{ANSWER, Client, installed, only_the_granted_agent_has_the_key, step};
+use crate::packages::{installed, npm};
+use crate::{ANSWER, Client, only_the_granted_agent_has_the_key};
 
 #[test]
 fn only_the_granted_agent_has_the_key_of_anthropic() {
@@ -12,9 +11,8 @@ fn only_the_granted_agent_has_the_key_of_anthropic() {
 }
 
 fn client() -> Client {
-    let agent = ("agent.mjs", include_str!("agent.mjs"));
     Client {
-        folder: installed("anthropic", "@anthropic-ai/sdk@1.13.0", agent, install),
+        folder: installed("anthropic", &["@anthropic-ai/sdk@1.13.0"], &[("agent.mjs", include_str!("agent.mjs"))], npm),
         command: ["node", "agent.mjs"],
         programs: None,
         secret: "ANTHROPIC_API_KEY",
@@ -33,13 +31,5 @@ fn client() -> Client {
             "usage": {"input_tokens": 5, "output_tokens": 6},
         }),
         complaint: "apiKey",
-    }
-}
-
-fn install(folder: &Path, package: &str) {
-    let arguments = ["install", "--prefix", ".", "--ignore-scripts", "--no-audit", "--no-fund", package];
-    let made = step("node", &["--version"], folder).and_then(|()| step("npm", &arguments, folder));
-    if let Err(error) = made {
-        panic!("this test needs Node.js and npm (Debian: nodejs, npm) and npm's registry\n{error}");
     }
 }

@@ -7,20 +7,17 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/packages.rs"]
+mod packages;
 
 mod anthropic;
 mod openai;
 mod server;
 
-use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::Output;
 
 use common::{Site, text};
-use nix::unistd::{AccessFlags, eaccess, geteuid};
 use serde_json::Value;
 use server::Server;
 
@@ -130,54 +127,4 @@ fn granted_versions(site: &Site, secret: &str) -> Vec<u64> {
             access["version"].as_u64().unwrap()
         })
         .collect()
-}
-
-/// A private folder with a client and its agent, which `install` fills unless it is there already.
-fn installed(name: &str, package: &str, agent: (&str, &str), install: fn(&Path, &str)) -> PathBuf {
-    let parent = private_folder();
-    // Tests run at once, and so may whole runs of them.
-    let lock = File::create(parent.join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
-    let folder = parent.join(name);
-    let (file, source) = agent;
-    // Written last: what a broken run left is made anew, as is what another version left.
-    let (complete, content) = (folder.join("complete"), format!("{package}\n{source}"));
-    if std::fs::read_to_string(&complete).is_ok_and(|text| text == content) {
-        return folder;
-    }
-    if let Err(error) = std::fs::remove_dir_all(&folder) {
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{}: {error}", folder.display());
-    }
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join(file), source).unwrap();
-    install(&folder, package);
-    std::fs::write(complete, content).unwrap();
-    folder
-}
-
-/// Cargo's folder for the tests, unless another user built them.
-fn private_folder() -> PathBuf {
-    let of_cargo = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let uid = geteuid();
-    let folder = match eaccess(of_cargo, AccessFlags::W_OK) {
-        Ok(()) => of_cargo.join("clients"),
-        Err(_) => std::env::temp_dir().join(format!("mentiko-exec-clients-{uid}")),
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
-    // What is run from it must be what was installed.
-    let owner = std::fs::symlink_metadata(&folder).unwrap().uid();
-    assert_eq!(owner, uid.as_raw(), "{} belongs to another user", folder.display());
-    folder
-}
-
-/// Runs one step of an installation; what it says is the error.
-fn step(program: impl Into<OsString>, arguments: &[&str], folder: &Path) -> Result<(), String> {
-    let program = program.into();
-    let shown = format!("{} {}", program.display(), arguments.join(" "));
-    let output = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{shown}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))),
-        Err(error) => Err(format!("{shown}: {error}")),
-    }
 }

@@ -1,11 +1,9 @@
 //! OpenAI's client for Python.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-
 use serde_json::json;
 
-use crate::{ANSWER, Client, FIRST_KEY, granted_versions, installed, only_the_granted_agent_has_the_key, step};
+use crate::packages::{installed, pip};
+use crate::{ANSWER, Client, FIRST_KEY, granted_versions, only_the_granted_agent_has_the_key};
 
 #[test]
 fn only_the_granted_agent_has_the_key_of_openai() {
@@ -21,7 +19,7 @@ fn the_key_can_be_delivered_in_a_file() {
 }
 
 fn client() -> Client {
-    let folder = installed("openai", "openai==3.57.0", ("agent.py", include_str!("agent.py")), install);
+    let folder = installed("openai", &["openai==3.57.0"], &[("agent.py", include_str!("agent.py"))], pip);
     Client {
         programs: Some(folder.join("python/bin")),
         folder,
@@ -44,37 +42,4 @@ fn client() -> Client {
         }),
         complaint: "OPENAI_API_KEY",
     }
-}
-
-/// Makes `python/bin/python`, which finds the package: in a virtual environment, or, where no
-/// python3 can make one, beside the agent, where Python looks first.
-fn install(folder: &Path, package: &str) {
-    let program = folder.join("python/bin/python");
-    let mut errors = Vec::new();
-    for python in pythons() {
-        let made = step(python, &["-m", "venv", "--clear", "python"], folder);
-        match made.and_then(|()| step(&program, &["-m", "pip", "install", package], folder)) {
-            Ok(()) => return,
-            Err(error) => errors.push(error),
-        }
-    }
-    for python in pythons() {
-        match step(&python, &["-m", "pip", "install", "--target", ".", package], folder) {
-            Ok(()) => {
-                let _ = std::fs::remove_dir_all(folder.join("python"));
-                std::fs::create_dir_all(folder.join("python/bin")).unwrap();
-                return symlink(python, program).unwrap();
-            }
-            Err(error) => errors.push(error),
-        }
-    }
-    let errors = errors.join("\n");
-    panic!("this test needs Python 3.10 or later with venv (Debian: python3, python3-venv) and PyPI\n{errors}");
-}
-
-/// Every python3 of PATH, then the system's. The first can be another user's, or have no venv.
-fn pythons() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap();
-    let folders = std::env::split_paths(&path).chain(["/usr/bin".into()]);
-    folders.map(|folder| folder.join("python3")).filter(|python| python.exists()).collect()
 }
