@@ -6,6 +6,7 @@ mod context;
 mod exposure;
 mod init;
 mod quickstart;
+mod rotate;
 mod secret;
 mod table;
 mod value;

@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
 use super::context::{self, Change, secret_name};
-use super::{Common, Error, table, value};
+use super::{Common, Error, rotate, table, value};
 use crate::audit::Event;
 use crate::memory::Arena;
 use crate::policy::{Scope, SecretName, is_reserved, path_of};
@@ -36,6 +36,9 @@ pub(super) enum Command {
         #[arg(long, value_name = "N")]
         value_fd: Option<RawFd>,
     },
+    /// Store a new value of a secret; runs that hold the one before keep it
+    #[command(after_help = "Example: mentiko secret rotate OPENAI_API_KEY")]
+    Rotate(rotate::Arguments),
     /// List all secrets: names and metadata
     #[command(after_help = "Example: mentiko secret list --json")]
     List {
@@ -80,6 +83,7 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
         Command::Set { name, scope, rotate_every, note, value_fd } => {
             set(common, name, &Metadata { scope, rotate_every, note }, value_fd)?;
         }
+        Command::Rotate(arguments) => return rotate::run(common, arguments),
         Command::List { json } => list(common, json)?,
         Command::Show { name, json } => show(common, &name, json)?,
         Command::Remove { name, yes } => remove(common, name, yes)?,
@@ -298,7 +302,7 @@ fn show(common: &Common, name: &SecretName, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn unknown(name: &SecretName) -> Error {
+pub(super) fn unknown(name: &SecretName) -> Error {
     Error::Other(format!("there is no secret '{name}'; 'mentiko secret list' shows all"))
 }
 
