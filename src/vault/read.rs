@@ -1,8 +1,8 @@
 //! Reading a vault: one look at the header, then only the buckets that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -65,6 +65,12 @@ impl<'a> Vault<'a> {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether no other has been put in its place since it was opened.
+    pub fn is_latest(&self) -> bool {
+        let same = |now: Metadata, opened: Metadata| (now.dev(), now.ino()) == (opened.dev(), opened.ino());
+        std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.file.metadata()?))).unwrap_or(false)
     }
 
     pub(super) fn root(&self) -> RootKey<'a> {

@@ -133,9 +133,18 @@ impl Record {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// What the decision needs to know of it.
+    /// What the decision needs to know of it for a run that holds no version of it yet.
     pub fn facts(&self) -> Facts {
-        Facts { scope: self.scope.clone(), version: self.current().map(|version| version.number) }
+        self.facts_for(None)
+    }
+
+    /// The same for a run that holds this version.
+    pub fn facts_for(&self, pinned: Option<u32>) -> Facts {
+        let version = match pinned {
+            Some(number) => self.version(number).filter(|version| version.state != State::Revoked),
+            None => self.current(),
+        };
+        Facts { scope: self.scope.clone(), version: version.map(|version| version.number), pinned: pinned.is_some() }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Error> {
