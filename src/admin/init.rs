@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::{Common, Error, context};
 use crate::audit::{Entry, Event, Log, Outcome};
 use crate::instance::{
-    self, FencePolicy, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Uuid, ask, defaults_for_init, fill, uuid_v7,
+    self, FencePolicy, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, RUN_IDLE_HOURS, Uuid, ask, defaults_for_init,
+    fill, uuid_v7,
 };
 use crate::launch::search;
 use crate::memory::{Arena, equal, with_wiped_stack};
@@ -193,6 +194,7 @@ fn new_instance(places: &Places, id: Uuid, source: KeySource, key_path: &Path, c
         audit: within(&places.audit),
         runs: within(&places.runs),
         fence: FencePolicy::Auto,
+        run_idle_hours: RUN_IDLE_HOURS,
     }
 }
 

@@ -5,8 +5,10 @@ mod chain;
 mod context;
 mod exposure;
 mod init;
+mod process;
 mod quickstart;
 mod rotate;
+mod run;
 mod secret;
 mod table;
 mod value;
@@ -54,6 +56,9 @@ enum Command {
     /// List and check chain definitions
     #[command(subcommand)]
     Chain(chain::Command),
+    /// Begin, end and list runs, which keep the versions that they were given
+    #[command(subcommand)]
+    Run(run::Command),
     /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
     Exposure(exposure::Arguments),
     /// Ask the access log
@@ -123,6 +128,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Quickstart => quickstart::run(),
         Command::Secret(command) => secret::run(&common, command),
         Command::Chain(command) => chain::run(&common, command),
+        Command::Run(command) => run::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
     }

@@ -63,7 +63,12 @@ pub struct Instance {
     pub runs: PathBuf,
     /// What a launch does that does not say `--fence`.
     pub fence: FencePolicy,
+    /// After how many hours without an agent and without an access a run is over.
+    pub run_idle_hours: u64,
 }
+
+/// What `policy.run_idle_hours` is where nothing else is said.
+pub const RUN_IDLE_HOURS: u64 = 24;
 
 /// `policy.fence` of instance.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -111,17 +116,26 @@ impl Instance {
             audit: path("audit")?,
             runs: path("runs")?,
             fence: tree.get("policy").map_or(Ok(FencePolicy::default()), fence_policy)?,
+            run_idle_hours: tree.get("policy").map_or(Ok(RUN_IDLE_HOURS), run_idle_hours)?,
         })
     }
 }
 
 fn fence_policy(policy: &Tree) -> Result<FencePolicy, String> {
-    known_fields(policy, "policy.", &["fence"])?;
+    known_fields(policy, "policy.", &["fence", "run_idle_hours"])?;
     match policy.get("fence").map(Tree::as_str) {
         None | Some(Some("auto")) => Ok(FencePolicy::Auto),
         Some(Some("require")) => Ok(FencePolicy::Require),
         Some(Some("off")) => Ok(FencePolicy::Off),
         Some(_) => Err("policy.fence is none of auto, require, off".into()),
+    }
+}
+
+fn run_idle_hours(policy: &Tree) -> Result<u64, String> {
+    match policy.get("run_idle_hours") {
+        None => Ok(RUN_IDLE_HOURS),
+        Some(Tree::Number(Some(hours @ 1..=8760))) => Ok(*hours),
+        Some(_) => Err("policy.run_idle_hours is not a number from 1 to 8760".into()),
     }
 }
 
@@ -205,6 +219,7 @@ mod tests {
         assert_eq!(instance.audit, Path::new("/log"));
         assert_eq!(instance.key, KeySource::File("/i/instance.key".into()));
         assert_eq!(instance.id.to_string(), ID);
+        assert_eq!(instance.run_idle_hours, 24);
     }
 
     #[test]
@@ -234,6 +249,15 @@ mod tests {
             (good.replace("\"runs\":", "\"rusn\":"), "unknown field 'rusn'"),
             (good.replace(",\"runs\":\"runs\"", ""), "'runs' is missing"),
             (good.replace("\"runs\":", "\"policy\":{\"fence\":\"on\"},\"runs\":"), "policy.fence is none of"),
+            (good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":0},\"runs\":"), "policy.run_idle_hours is not"),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":8761},\"runs\":"),
+                "policy.run_idle_hours is not",
+            ),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":\"1d\"},\"runs\":"),
+                "policy.run_idle_hours is not",
+            ),
             (good.replace("\"runs\":", "\"policy\":{\"fense\":\"auto\"},\"runs\":"), "unknown field 'policy.fense'"),
             (good.replace("\"version\":1", "\"version\":2"), "'version' is not 1"),
             (good.replace(ID, "1"), "'instance' is not a UUID"),

@@ -10,7 +10,7 @@ mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{FencePolicy, Instance, Uuid};
+pub use config::{FencePolicy, Instance, RUN_IDLE_HOURS, Uuid};
 pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};

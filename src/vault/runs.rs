@@ -86,6 +86,20 @@ impl Runs {
         let file = self.write(TEMPORARY, sealed)?;
         file.sync_all().map_err(|error| instance::Error::file("sync", self.path.join(TEMPORARY), error))?;
         self.rename(run)?;
+        self.sync()
+    }
+
+    /// Removes the pins of a run; whether there were any.
+    pub fn remove(&self, _: &RunsLock, run: &RunId) -> Result<bool, Error> {
+        match unlinkat(&self.folder, name_of(run).as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(instance::Error::file("remove", self.file(run), errno).into()),
+        }
+    }
+
+    /// Puts on stable storage what was removed.
+    pub fn sync(&self) -> Result<(), Error> {
         Ok(sync_folder(&self.path)?)
     }
 

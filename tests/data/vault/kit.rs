@@ -164,6 +164,7 @@ pub fn instance(folder: &Path, id: &str) -> Instance {
         audit: folder.join("audit"),
         runs: folder.join("runs"),
         fence: FencePolicy::Off,
+        run_idle_hours: 24,
     }
 }
 
