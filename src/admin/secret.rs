@@ -39,6 +39,13 @@ pub(super) enum Command {
     /// Store a new value of a secret; runs that hold the one before keep it
     #[command(after_help = "Example: mentiko secret rotate OPENAI_API_KEY")]
     Rotate(rotate::Arguments),
+    /// Remove previous versions that no living run and no running agent holds
+    #[command(after_help = "Example: mentiko secret retire OPENAI_API_KEY")]
+    Retire {
+        /// The secret
+        #[arg(value_parser = secret_name)]
+        name: SecretName,
+    },
     /// List all secrets: names and metadata
     #[command(after_help = "Example: mentiko secret list --json")]
     List {
@@ -83,7 +90,8 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
         Command::Set { name, scope, rotate_every, note, value_fd } => {
             set(common, name, &Metadata { scope, rotate_every, note }, value_fd)?;
         }
-        Command::Rotate(arguments) => return rotate::run(common, arguments),
+        Command::Rotate(arguments) => return rotate::rotate(common, &arguments),
+        Command::Retire { name } => return rotate::retire(common, &name),
         Command::List { json } => list(common, json)?,
         Command::Show { name, json } => show(common, &name, json)?,
         Command::Remove { name, yes } => remove(common, name, yes)?,
@@ -337,7 +345,7 @@ mod tests {
                 number: 1,
                 state: State::Current,
                 created,
-                sealed: crate::vault::Sealed::empty(),
+                sealed: crate::vault::Sealed::wiped(),
             });
             assert_eq!(due(record).unwrap().to_string(), expected, "{stored} {rotation}");
         }
