@@ -1,12 +1,13 @@
 """An independent reader of vaults, written from docs/vault-format.md.
 
-    vault_reader.py VAULT INSTANCE-ID key|passphrase|keys
+    vault_reader.py VAULT INSTANCE-ID key|passphrase|keys|sealed [PINS]
 
 reads the key (64 hexadecimal digits) or passphrase from standard input and prints all that is in the
-vault as JSON; with `keys`, the derived keys instead. Exits with 1 for a vault that is to be refused.
+vault as JSON; with `keys`, the derived keys instead; with `sealed`, the opened buckets and each sealed
+value; with the file of a run's pins, these. Exits with 1 for a vault that is to be refused.
 Needs `cryptography` 44 or later.
 """
-import hashlib, hmac, json, re, struct, sys, uuid
+import hashlib, hmac, json, os, re, struct, sys, uuid
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 HEADER, ENTRY, SLOT = 976, 12, 108
 STATES = {0x1D: "current", 0x62: "previous", 0xB3: "revoked"}
 PERIODS = {2: "monthly", 3: "quarterly", 4: "yearly"}
+SEALED = {}
 
 
 def need(condition, what):
@@ -78,10 +80,15 @@ def read_version(fields, root, vault_id, name):
     number, state, created = fields.number("I"), fields.number("B"), fields.number("Q")
     need(state in STATES, "the state of a version")
     salt, nonce, sealed = fields.take(32), fields.take(12), fields.take(fields.number("I"))
+    version = {"version": number, "state": STATES[state], "created": created}
+    if not sealed:
+        need(state == 0xB3, "a version without a value that is not revoked")
+        return {**version, "value": None}
+    SEALED[f"{name}:{number}"] = sealed.hex()
     context = b"mentiko/1 value" + vault_id + struct.pack("<H", len(name)) + name.encode()
     context += struct.pack("<I", number) + salt
     value = AESGCM(hkdf(root, b"", context)).decrypt(nonce, sealed, context)
-    return {"version": number, "state": STATES[state], "created": created, "value": value.hex()}
+    return {**version, "value": value.hex()}
 
 
 def read_record(fields, root, vault_id):
@@ -97,7 +104,20 @@ def read_record(fields, root, vault_id):
     return name, record
 
 
-def read(data, instance, key, passphrase, only_keys):
+def read_pins(path, root, vault_id):
+    with open(path, "rb") as file:
+        data = file.read()
+    run = os.path.basename(path).removesuffix(".run")
+    need(data[:8] == b"MENTRUN1", "not MENTRUN1")
+    key = hkdf(root, b"", b"mentiko/1 run" + data[8:40])
+    fields = Fields(AESGCM(key).decrypt(data[40:52], data[52:], b"MENTRUN1" + vault_id + run.encode()))
+    pins = {"run": run, "chain": fields.name("._-"), "created": fields.number("Q")}
+    pins["versions"] = {fields.name("._/-"): fields.number("I") for _ in range(fields.number("H"))}
+    need(not fields.rest, "bytes after the pins")
+    return pins
+
+
+def read(data, instance, key, passphrase, what, pins):
     need(len(data) >= HEADER, "too short for a header")
     magic, form, flags, vault_id, generation, write_salt, count, used = struct.unpack("<8sII16sQ32sII", data[:80])
     need((magic, form, flags) == (b"MENTIKO1", 1, 0), "not MENTIKO1, format 1")
@@ -110,7 +130,9 @@ def read(data, instance, key, passphrase, only_keys):
     need(root, "no slot opens under this key")
     header_key, index_key = (hkdf(root, b"", b"mentiko/1 " + use) for use in (b"header", b"index"))
     need(hmac.compare_digest(mac(header_key, data[: HEADER - 32]), data[HEADER - 32 : HEADER]), "the header MAC")
-    secrets, end, bucket_keys = {}, HEADER + ENTRY * count, []
+    if pins:
+        return read_pins(pins, root, vault_id)
+    secrets, end, bucket_keys, plain = {}, HEADER + ENTRY * count, [], []
     for index in range(count):
         offset, length = struct.unpack_from("<QI", data, HEADER + ENTRY * index)
         need(offset == end and length >= 32 and offset + length <= len(data), f"the place of bucket {index}")
@@ -120,6 +142,7 @@ def read(data, instance, key, passphrase, only_keys):
         aad = vault_id + struct.pack("<QII", generation, count, index)
         bucket = data[offset:end]
         fields = Fields(AESGCM(bucket_keys[-1]).decrypt(bucket[:12], bucket[12:], aad))
+        plain.append(fields.rest.hex())
         for _ in range(fields.number("I")):
             name, record = read_record(fields, root, vault_id)
             home = int.from_bytes(mac(index_key, name.encode())[:4], "big") * count >> 32
@@ -127,7 +150,9 @@ def read(data, instance, key, passphrase, only_keys):
             secrets[name] = record
         need(not fields.rest, f"bytes after the records of bucket {index}")
     need(end == len(data), "bytes after the last bucket")
-    if only_keys:
+    if what == "sealed":
+        return {"buckets": plain, "sealed": SEALED}
+    if what == "keys":
         keys = {"vault id": vault_id, "root key": root, "header key": header_key, "index key": index_key}
         keys["audit key"] = hkdf(root, b"", b"mentiko/1 audit")
         keys.update((f"bucket key {index}", key) for index, key in enumerate(bucket_keys))
@@ -135,11 +160,11 @@ def read(data, instance, key, passphrase, only_keys):
     return {"vault_id": vault_id.hex(), "generation": generation, "buckets": count, "secrets": secrets}
 
 
-path, instance, kind = sys.argv[1:]
+path, instance, kind, *pins = sys.argv[1:]
 given = sys.stdin.buffer.read()
 key, passphrase = (None, given) if kind == "passphrase" else (bytes.fromhex(given.decode()), None)
 try:
     with open(path, "rb") as file:
-        print(json.dumps(read(file.read(), uuid.UUID(instance).bytes, key, passphrase, kind == "keys")))
+        print(json.dumps(read(file.read(), uuid.UUID(instance).bytes, key, passphrase, kind, *pins or [None])))
 except (ValueError, InvalidTag) as refused:
     sys.exit(f"vault_reader: refused: {str(refused) or 'a tag that does not fit'}")

@@ -101,6 +101,75 @@ fn the_reader_finds_what_mentiko_stores() {
     }
 }
 
+#[test]
+fn a_retired_or_revoked_value_leaves_no_byte() {
+    let site = Site::new();
+    let mentiko = |arguments: &[&str], input: &[u8]| {
+        let output = output_with_input(&mut site.mentiko(arguments), input);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    let find = |sealed: &str| {
+        let found = look(&site, "sealed", &[]);
+        found["buckets"].as_array().unwrap().iter().any(|bucket| bucket.as_str().unwrap().contains(sealed))
+    };
+    let sealed = |version: &str| look(&site, "sealed", &[])["sealed"][version].as_str().unwrap_or_default().to_owned();
+    site.set("A", "the first value, to be retired");
+    let first = sealed("A:1");
+    mentiko(&["secret", "rotate", "A"], b"the second value, to be revoked");
+    let second = sealed("A:2");
+    assert!(first.len() == 2 * (30 + 16) && find(&first) && find(&second));
+    mentiko(&["secret", "retire", "A"], b"");
+    assert!(!find(&first) && find(&second));
+    mentiko(&["secret", "rotate", "A", "--emergency"], b"the third value");
+    assert!(!find(&first) && !find(&second) && find(&sealed("A:3")));
+    mentiko(&["secret", "rotate", "A", "--revoke-only"], b"");
+    let versions = look(&site, "key", &[])["secrets"]["A"]["versions"].clone();
+    let state =
+        |version: &Value| (version["version"].as_u64().unwrap(), version["state"].clone(), version["value"].clone());
+    let states: Vec<_> = versions.as_array().unwrap().iter().map(state).collect();
+    assert_eq!(states, [(2, json!("revoked"), Value::Null), (3, json!("revoked"), Value::Null)]);
+    // A vault with such versions is searched for values all the same.
+    site.chain("c", r#"{"secrets": ["A"], "description": ""}"#);
+    let output = site.mentiko(&["chain", "check"]).output().unwrap();
+    assert!(!text(&output.stderr).contains("damaged"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_reader_finds_the_pins_of_a_run() {
+    let site = Site::with_two_agents().unfenced();
+    site.set("B", "value-of-b-again");
+    let started = site.mentiko(&["run", "start", "c"]).output().unwrap();
+    let run = text(&started.stdout).trim().to_owned();
+    assert!(started.status.success(), "{}", text(&started.stderr));
+    let file = |run: &str| site.file(&format!("runs/{run}.run"));
+    let pins = look(&site, "key", &[file(&run)]);
+    assert_eq!((&pins["chain"], &pins["versions"], &pins["run"]), (&json!("c"), &json!({"A": 1, "B": 2}), &json!(run)));
+    // What launches pin, one after the other.
+    for (agent, versions) in [("one", json!({"A": 1})), ("two", json!({"A": 1, "B": 2}))] {
+        assert!(site.exec("c", agent).args(["--run-id", "x.1", "--", "true"]).status().unwrap().success());
+        let pins = look(&site, "key", &[file("x.1")]);
+        assert_eq!((&pins["versions"], &pins["run"]), (&versions, &json!("x.1")));
+        assert!((1_700_000_000..5_000_000_000).contains(&pins["created"].as_u64().unwrap()));
+    }
+    // Another run's are not this one's.
+    std::fs::copy(file("x.1"), file("y")).unwrap();
+    let output = run_on(&site, "key", &[file("y")]);
+    assert!(text(&output.stderr).starts_with("vault_reader: refused: "), "{}", text(&output.stderr));
+}
+
+/// What the reader says of an instance's vault.
+fn look(site: &Site, kind: &str, pins: &[PathBuf]) -> Value {
+    let output = run_on(site, kind, pins);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn run_on(site: &Site, kind: &str, pins: &[PathBuf]) -> Output {
+    let instance: Value = serde_json::from_slice(&std::fs::read(site.file("instance.json")).unwrap()).unwrap();
+    let key = hex(&std::fs::read(site.file("instance.key")).unwrap());
+    run_with(&site.file("vault"), instance["instance"].as_str().unwrap(), kind, key.as_bytes(), pins)
+}
+
 /// The table of test vectors is about the committed file, and says what the reader derives.
 #[test]
 fn the_document_states_the_keys_of_the_committed_vault() {
@@ -127,9 +196,13 @@ fn read(vault: &Path, instance: &str, key: &OwnedKey) -> Output {
 }
 
 fn run(vault: &Path, instance: &str, kind: &str, input: &[u8]) -> Output {
+    run_with(vault, instance, kind, input, &[])
+}
+
+fn run_with(vault: &Path, instance: &str, kind: &str, input: &[u8], pins: &[PathBuf]) -> Output {
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vault_reader.py");
     let mut command = python().command();
-    output_with_input(command.arg(reader).arg(vault).args([instance, kind]), input)
+    output_with_input(command.arg(reader).arg(vault).args([instance, kind]).args(pins), input)
 }
 
 /// A Python that has `cryptography`.

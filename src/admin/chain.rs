@@ -39,7 +39,7 @@ pub(super) enum Command {
     },
 }
 
-fn chain_name(text: &str) -> Result<ChainName, String> {
+pub(super) fn chain_name(text: &str) -> Result<ChainName, String> {
     text.parse().map_err(|error: InvalidName| error.to_string())
 }
 

@@ -43,31 +43,49 @@ pub(super) struct Change {
     pub(super) version: Option<u32>,
 }
 
-/// Changes the vault: reads it under the lock, lets `edit` change its contents, replaces it whole,
-/// records the change. Nothing is written when `edit` fails or the log can't be written.
+/// Changes the vault as [`changes`] does, by one thing.
 pub(super) fn change(
     instance: &Instance,
     key: InstanceKey<'_>,
     arena: &Arena,
     edit: impl FnOnce(&Vault<'_>, &mut Contents) -> Result<Change, Error>,
 ) -> Result<Change, Error> {
+    let mut done = changes(instance, key, arena, |vault, contents| Ok(vec![edit(vault, contents)?]))?;
+    done.pop().ok_or_else(|| Error::Other("nothing was changed".into()))
+}
+
+/// Changes the vault: reads it under the lock, lets `edit` change its contents, replaces it whole,
+/// records the changes. Nothing is written when `edit` fails or changes nothing, or when the log
+/// can't be written.
+pub(super) fn changes(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    edit: impl FnOnce(&Vault<'_>, &mut Contents) -> Result<Vec<Change>, Error>,
+) -> Result<Vec<Change>, Error> {
     let lock = WriteLock::take(instance)?;
     let log = Log::open(instance)?;
     log.check_writable()?;
     with_wiped_stack(|| {
         let vault = Vault::open(instance, key, arena)?;
         let mut contents = vault.read_all()?;
-        let change = edit(&vault, &mut contents)?;
+        let changes = edit(&vault, &mut contents)?;
+        if changes.is_empty() {
+            return Ok(changes);
+        }
         let generation = vault.replace(&lock, &contents)?;
-        let entry = Entry {
-            secret: Some(change.secret.as_str()),
-            version: change.version,
-            generation: Some(generation),
-            memory: Some(arena.protection().name()),
-            ..Entry::new(change.event, Outcome::Done)
-        };
-        match log.append(&[entry], Some(vault.audit_key())) {
-            Ok(()) => Ok(change),
+        let entries: Vec<Entry<'_>> = changes
+            .iter()
+            .map(|change| Entry {
+                secret: Some(change.secret.as_str()),
+                version: change.version,
+                generation: Some(generation),
+                memory: Some(arena.protection().name()),
+                ..Entry::new(change.event, Outcome::Done)
+            })
+            .collect();
+        match log.append(&entries, Some(vault.audit_key())) {
+            Ok(()) => Ok(changes),
             Err(error) => Err(format!("the change was made, but it could not be recorded: {error}").into()),
         }
     })

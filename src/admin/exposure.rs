@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use nix::unistd::Pid;
 use serde::Serialize;
 
+use super::process::{Process, each_record, pids};
 use super::{Common, Error, context, table};
-use crate::audit::{Filter, Origin, Record, search};
+use crate::audit::{Filter, Origin};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: mentiko exposure STRIPE_API_KEY --json")]
@@ -20,105 +21,120 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// Who was given a secret.
 #[derive(Serialize)]
-struct Exposure {
+pub(super) struct Exposure {
     secret: String,
-    first: String,
-    last: String,
+    first: Option<String>,
+    last: Option<String>,
     accesses: u64,
-    holders: Vec<Holder>,
+    pub(super) holders: Vec<Holder>,
 }
 
 /// One agent of one run that was given one version.
 #[derive(Serialize)]
-struct Holder {
-    chain: String,
-    agent: String,
-    run: String,
-    version: u32,
+pub(super) struct Holder {
+    pub(super) chain: String,
+    pub(super) agent: String,
+    pub(super) run: String,
+    pub(super) version: u32,
     host: String,
+    /// Of its latest launch.
+    pub(super) command: String,
     first: String,
     last: String,
     accesses: u64,
     /// Process IDs of those that still run, on this host.
-    running: Vec<i32>,
+    pub(super) running: Vec<Process>,
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
     let instance = context::instance(common)?;
-    let filter = Filter { secret: Some(arguments.name.clone()), outcome: Some("granted".into()), ..Filter::default() };
-    let host = Origin::of_this_process().host;
-    let mut holders: BTreeMap<[String; 5], Holder> = BTreeMap::new();
-    search(&instance.audit, &filter, |line| -> Result<(), Error> {
-        let Some(record) = Record::parse(line) else { return Ok(()) };
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let (chain, agent, run) = (text(&record.chain), text(&record.agent), text(&record.run));
-        let version = record.version.unwrap_or_default();
-        let key = [chain.clone(), agent.clone(), run.clone(), format!("{version:010}"), record.host.clone()];
-        let holder = holders.entry(key).or_insert_with(|| Holder {
-            chain,
-            agent,
-            run,
-            version,
-            host: record.host.clone(),
-            first: record.time.clone(),
-            last: String::new(),
-            accesses: 0,
-            running: Vec::new(),
-        });
-        holder.last.clone_from(&record.time);
-        holder.accesses += 1;
-        if still_runs(&record, &host) && !holder.running.contains(&record.pid) {
-            holder.running.push(record.pid);
-        }
-        Ok(())
-    })?;
-    let holders: Vec<Holder> = holders.into_values().collect();
-    let first = holders.iter().map(|holder| holder.first.clone()).min();
-    let last = holders.iter().map(|holder| holder.last.clone()).max();
-    let (Some(first), Some(last)) = (first, last) else {
+    let exposure = Exposure::of(&instance.audit, &arguments.name)?;
+    if exposure.holders.is_empty() {
         return Err(format!("there is no access to '{}' on record", arguments.name.escape_debug()).into());
-    };
-    let accesses = holders.iter().map(|holder| holder.accesses).sum();
-    let exposure = Exposure { secret: arguments.name.clone(), first, last, accesses, holders };
+    }
     match arguments.json {
         true => table::json(&exposure)?,
-        false => show(&exposure)?,
+        false => exposure.show()?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Its process is still that: a number alone may have been given to another since.
-fn still_runs(record: &Record, host: &str) -> bool {
-    record.host == host && record.start.is_some() && Origin::of(Pid::from_raw(record.pid)).start == record.start
-}
+impl Exposure {
+    /// What the log says of a secret.
+    pub(super) fn of(audit: &Path, secret: &str) -> Result<Self, Error> {
+        let filter = Filter { secret: Some(secret.into()), outcome: Some("granted".into()), ..Filter::default() };
+        let host = Origin::of_this_process().host;
+        let mut holders: BTreeMap<[String; 5], Holder> = BTreeMap::new();
+        each_record(audit, &filter, |record| {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            let (chain, agent, run) = (text(&record.chain), text(&record.agent), text(&record.run));
+            let version = record.version.unwrap_or_default();
+            let key = [chain.clone(), agent.clone(), run.clone(), format!("{version:010}"), record.host.clone()];
+            let holder = holders.entry(key).or_insert_with(|| Holder {
+                chain,
+                agent,
+                run,
+                version,
+                host: record.host.clone(),
+                command: String::new(),
+                first: record.time.clone(),
+                last: String::new(),
+                accesses: 0,
+                running: Vec::new(),
+            });
+            holder.command = text(&record.command);
+            holder.last.clone_from(&record.time);
+            holder.accesses += 1;
+            holder.running.extend(Process::of(record, &host).filter(|process| !holder.running.contains(process)));
+        })?;
+        let mut exposure = Self { secret: secret.into(), first: None, last: None, accesses: 0, holders: Vec::new() };
+        exposure.holders = holders.into_values().collect();
+        exposure.add_up();
+        Ok(exposure)
+    }
 
-fn show(exposure: &Exposure) -> Result<(), Error> {
-    let time = |text: &str| text.get(..19).unwrap_or(text).replace('T', " ");
-    writeln!(
-        std::io::stdout(),
-        "{}: {} accesses from {} to {} (UTC)",
-        exposure.secret,
-        exposure.accesses,
-        time(&exposure.first),
-        time(&exposure.last)
-    )?;
-    let rows: Vec<Vec<String>> = exposure
-        .holders
-        .iter()
-        .map(|holder| {
-            let running: Vec<String> = holder.running.iter().map(ToString::to_string).collect();
-            vec![
-                holder.chain.clone(),
-                holder.agent.clone(),
-                holder.run.clone(),
-                holder.version.to_string(),
-                holder.host.clone(),
-                time(&holder.first),
-                time(&holder.last),
-                if running.is_empty() { "-".into() } else { format!("pid {}", running.join(", ")) },
-            ]
-        })
-        .collect();
-    table::print(&["CHAIN", "AGENT", "RUN", "VERSION", "HOST", "FIRST", "LAST", "STILL RUNNING"], &rows)
+    /// Without those who were given this version.
+    pub(super) fn without(mut self, version: Option<u32>) -> Self {
+        self.holders.retain(|holder| Some(holder.version) != version);
+        self.add_up();
+        self
+    }
+
+    fn add_up(&mut self) {
+        self.first = self.holders.iter().map(|holder| holder.first.clone()).min();
+        self.last = self.holders.iter().map(|holder| holder.last.clone()).max();
+        self.accesses = self.holders.iter().map(|holder| holder.accesses).sum();
+    }
+
+    /// As a table.
+    pub(super) fn show(&self) -> Result<(), Error> {
+        let time = |text: &str| text.get(..19).unwrap_or(text).replace('T', " ");
+        writeln!(
+            std::io::stdout(),
+            "{}: {} accesses from {} to {} (UTC)",
+            self.secret,
+            self.accesses,
+            time(self.first.as_deref().unwrap_or("-")),
+            time(self.last.as_deref().unwrap_or("-"))
+        )?;
+        let rows: Vec<Vec<String>> = self
+            .holders
+            .iter()
+            .map(|holder| {
+                vec![
+                    holder.chain.clone(),
+                    holder.agent.clone(),
+                    holder.run.clone(),
+                    holder.version.to_string(),
+                    holder.host.clone(),
+                    time(&holder.first),
+                    time(&holder.last),
+                    pids(&holder.running),
+                ]
+            })
+            .collect();
+        table::print(&["CHAIN", "AGENT", "RUN", "VERSION", "HOST", "FIRST", "LAST", "STILL RUNNING"], &rows)
+    }
 }

@@ -8,9 +8,12 @@ mod due;
 mod export;
 mod exposure;
 mod init;
+mod process;
 mod progress;
 mod query;
 mod quickstart;
+mod rotate;
+mod run;
 mod schedule;
 mod secret;
 mod table;
@@ -59,6 +62,9 @@ enum Command {
     /// List and check chain definitions
     #[command(subcommand)]
     Chain(chain::Command),
+    /// Begin, end and list runs, which keep the versions that they were given
+    #[command(subcommand)]
+    Run(run::Command),
     /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
@@ -131,6 +137,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Quickstart => quickstart::run(),
         Command::Secret(command) => secret::run(&common, command),
         Command::Chain(command) => chain::run(&common, command),
+        Command::Run(command) => run::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::context::{self, Change, secret_name};
 use super::schedule::{self, Schedule};
-use super::{Common, Error, advice, table, value};
+use super::{Common, Error, advice, rotate, table, value};
 use crate::audit::Event;
 use crate::memory::Arena;
 use crate::policy::{Scope, SecretName, is_reserved, path_of};
@@ -35,6 +35,16 @@ pub(super) enum Command {
         /// Read the value from this descriptor
         #[arg(long, value_name = "N")]
         value_fd: Option<RawFd>,
+    },
+    /// Store a new value of a secret; runs that hold the one before keep it
+    #[command(after_help = "Example: mentiko secret rotate OPENAI_API_KEY")]
+    Rotate(rotate::Arguments),
+    /// Remove previous versions that no living run and no running agent holds
+    #[command(after_help = "Example: mentiko secret retire OPENAI_API_KEY")]
+    Retire {
+        /// The secret
+        #[arg(value_parser = secret_name)]
+        name: SecretName,
     },
     /// List all secrets: names and metadata
     #[command(after_help = "Example: mentiko secret list --json")]
@@ -90,6 +100,8 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
         Command::Set { name, scope, rotate_every, note, value_fd } => {
             set(common, name, &Metadata { scope, rotate_every, note }, value_fd)?;
         }
+        Command::Rotate(arguments) => return rotate::rotate(common, &arguments),
+        Command::Retire { name } => return rotate::retire(common, &name),
         Command::List { json } => list(common, json)?,
         Command::Show { name, json } => show(common, &name, json)?,
         Command::Remove { name, yes } => remove(common, name, yes)?,

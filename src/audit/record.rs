@@ -20,6 +20,15 @@ pub enum Event {
     /// A value was stored.
     #[serde(rename = "secret.set")]
     SecretSet,
+    /// A value was stored in the place of an older one.
+    #[serde(rename = "secret.rotate")]
+    SecretRotate,
+    /// A version was revoked, its value wiped.
+    #[serde(rename = "secret.revoke")]
+    SecretRevoke,
+    /// A version that no run needs any more was removed.
+    #[serde(rename = "secret.retire")]
+    SecretRetire,
     /// A secret was removed.
     #[serde(rename = "secret.remove")]
     SecretRemove,
@@ -32,6 +41,12 @@ pub enum Event {
     /// A supervised agent ended.
     #[serde(rename = "agent.end")]
     AgentEnd,
+    /// A run was begun by hand.
+    #[serde(rename = "run.start")]
+    RunStart,
+    /// A run was ended by hand.
+    #[serde(rename = "run.end")]
+    RunEnd,
     /// An instance was made.
     #[serde(rename = "instance.init")]
     InstanceInit,

@@ -74,11 +74,13 @@ pub struct Policy {
     pub audit: AuditSync,
     /// Whether a launch says that a secret it grants is overdue for rotation.
     pub warn_when_due: bool,
+    /// After how many hours without an agent and without an access a run is over.
+    pub run_idle_hours: u64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true }
+        Self { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 }
     }
 }
 
@@ -148,6 +150,7 @@ impl Policy {
             ("fence", &mut policy.fence),
             ("audit", &mut policy.audit),
             ("warn_when_due", &mut policy.warn_when_due),
+            ("run_idle_hours", &mut policy.run_idle_hours),
         ];
         known_fields(tree, "policy.", &fields.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
         for (name, setting) in fields {
@@ -194,6 +197,16 @@ impl Setting for bool {
         match value {
             Tree::Bool(value) => *self = *value,
             other => return Err(format!("{}, not true or false", kind_of(other))),
+        }
+        Ok(())
+    }
+}
+
+impl Setting for u64 {
+    fn set(&mut self, value: &Tree) -> Result<(), String> {
+        match value {
+            Tree::Number(Some(hours @ 1..=8760)) => *self = *hours,
+            _ => return Err("not a number from 1 to 8760".into()),
         }
         Ok(())
     }
@@ -279,13 +292,15 @@ mod tests {
         assert_eq!(instance.audit, Path::new("/log"));
         assert_eq!(instance.key, KeySource::File("/i/instance.key".into()));
         assert_eq!(instance.id.to_string(), ID);
+        assert_eq!(instance.policy.run_idle_hours, 24);
     }
 
     #[test]
     fn what_the_policy_does_not_say_is_as_by_default() {
         let good = with_key(r#"{"source":"passphrase"}"#);
         let policy = |text: &str| instance(&good.replace("\"runs\":", &format!("{text}\"runs\":"))).unwrap().policy;
-        let default = Policy { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true };
+        let default =
+            Policy { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 };
         assert_eq!(policy(""), default);
         assert_eq!(policy("\"policy\":{},"), default);
         assert_eq!(policy("\"policy\":{\"fence\":\"off\"},"), Policy { fence: FencePolicy::Off, ..default });
@@ -319,6 +334,15 @@ mod tests {
             (good.replace("\"runs\":", "\"rusn\":"), "unknown field 'rusn'"),
             (good.replace(",\"runs\":\"runs\"", ""), "'runs' is missing"),
             (good.replace("\"runs\":", "\"policy\":{\"fence\":\"on\"},\"runs\":"), "policy.fence is none of"),
+            (good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":0},\"runs\":"), "policy.run_idle_hours is not"),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":8761},\"runs\":"),
+                "policy.run_idle_hours is not",
+            ),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":\"1d\"},\"runs\":"),
+                "policy.run_idle_hours is not",
+            ),
             (good.replace("\"runs\":", "\"policy\":{\"fense\":\"auto\"},\"runs\":"), "unknown field 'policy.fense'"),
             (
                 good.replace("\"runs\":", "\"policy\":{\"warn_when_due\":\"no\"},\"runs\":"),

@@ -120,7 +120,9 @@ impl From<vault::Error> for Failure {
     fn from(error: vault::Error) -> Self {
         match error {
             vault::Error::Instance(error) => error.into(),
-            vault::Error::WrongKey { .. } => Self::new(Status::Configuration, error.to_string()),
+            vault::Error::WrongKey { .. } | vault::Error::Pins { .. } => {
+                Self::new(Status::Configuration, error.to_string())
+            }
             other => Self::new(Status::Other, other.to_string()),
         }
     }

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::due::warn_of_overdue;
 use super::environment::check_length;
 use super::{Delivery, Failure, Inherited, Site, Status};
 use crate::memory::{Arena, with_wiped_stack};
-use crate::policy::{self, AgentName, Decision, Definition, Grant};
-use crate::vault::{Contents, Secret, Vault};
+use crate::policy::{self, Decision, Definition, Grant, Reason, SecretName};
+use crate::vault::{Contents, Pins, Runs, Secret, Vault};
 
 /// A launch that was granted, before any value is opened.
 #[derive(Debug)]
@@ -18,33 +19,91 @@ pub struct Decided<'a> {
     grants: Vec<Grant>,
 }
 
-/// Opens key, slot and the buckets of the names in question, and decides.
+/// Opens key, slot and the buckets of the names in question, decides, and pins the versions that
+/// are granted, so that the run keeps them.
 pub fn decide<'a>(
     site: &Site<'a>,
     definition: &Definition,
     inherited: &Inherited,
     arena: &'a Arena,
 ) -> Result<Decided<'a>, Failure> {
+    let decided = decide_and_pin(site, definition, inherited, arena)?;
+    warn_of_overdue(site, &decided.contents, &decided.grants);
+    Ok(decided)
+}
+
+fn decide_and_pin<'a>(
+    site: &Site<'a>,
+    definition: &Definition,
+    inherited: &Inherited,
+    arena: &'a Arena,
+) -> Result<Decided<'a>, Failure> {
     let passphrase = site.arguments.passphrase()?;
-    let agent: &AgentName = &site.arguments.agent;
     let mut names = inherited.suspects();
-    names.extend(definition.requests(agent).unwrap_or_default().iter().map(|request| request.secret.clone()));
-    let (vault, contents) = with_wiped_stack(|| -> Result<_, Failure> {
-        let key = site.instance.key.read(passphrase, arena)?;
-        let vault = Vault::open(&site.instance, key, arena)?;
-        site.remember_key(&vault);
-        let contents = vault.lookup(&names)?;
-        Ok((vault, contents))
-    })?;
-    let kept = inherited.kept_secrets(&contents);
-    let facts = |name: &policy::SecretName| contents.get(name).map(|record| record.facts());
-    match policy::decide(definition, agent, &kept, facts) {
-        Decision::Granted(grants) => {
-            warn_of_overdue(site, &contents, &grants);
-            Ok(Decided { vault, contents, grants })
+    let requests = definition.requests(&site.arguments.agent).unwrap_or_default();
+    names.extend(requests.iter().map(|request| request.secret.clone()));
+    let key = with_wiped_stack(|| site.instance.key.read(passphrase, arena))?;
+    let runs = Runs::open(&site.instance)?;
+    let mut lock = None;
+    loop {
+        // Before the vault is opened: then it holds whatever was pinned by now.
+        let sealed = if site.run_is_new { None } else { runs.read(&site.run)? };
+        let (decided, mut pins) = with_wiped_stack(|| -> Result<_, Failure> {
+            let vault = Vault::open(&site.instance, key, arena)?;
+            site.remember_key(&vault);
+            let pins = match &sealed {
+                Some(sealed) => vault.open_pins(&site.run, sealed, &runs.file(&site.run))?,
+                None => Pins::new(site.arguments.chain.clone(), now()),
+            };
+            let contents = vault.lookup(&names)?;
+            let grants = judge(site, definition, inherited, &contents, &pins)?;
+            Ok((Decided { vault, contents, grants }, pins))
+        })?;
+        let added = decided.grants.iter().filter(|grant| pins.add(grant.secret(), grant.version())).count();
+        if added == 0 || site.arguments.dry_run {
+            return Ok(decided);
         }
-        Decision::Denied(denials) => Err(Failure::denied(definition.explain(agent, &denials), denials)),
+        if !site.run_is_new && lock.is_none() {
+            lock = Some(runs.lock()?);
+            // Another launch of the run may have been first, or a version may have been retired.
+            if runs.read(&site.run)? != sealed || !decided.vault.is_latest() {
+                continue;
+            }
+        }
+        let sealed = with_wiped_stack(|| decided.vault.seal_pins(&site.run, &pins));
+        let written = sealed.and_then(|sealed| match &lock {
+            Some(lock) => runs.replace(lock, &site.run, &sealed),
+            None => runs.create(&site.run, &sealed),
+        });
+        return written.map(|()| decided).map_err(|error| Failure::new(Status::Other, error.to_string()));
     }
+}
+
+fn judge(
+    site: &Site<'_>,
+    definition: &Definition,
+    inherited: &Inherited,
+    contents: &Contents,
+    pins: &Pins,
+) -> Result<Vec<Grant>, Failure> {
+    let kept = inherited.kept_secrets(contents);
+    let facts = |name: &SecretName| contents.get(name).map(|record| record.facts_for(pins.version(name)));
+    let agent = &site.arguments.agent;
+    let denials = match policy::decide(definition, agent, &kept, facts) {
+        Decision::Granted(grants) => return Ok(grants),
+        Decision::Denied(denials) => denials,
+    };
+    let is_revoked = denials.iter().any(|denial| denial.reason == Reason::VersionRevoked);
+    let failure = Failure::denied(definition.explain(agent, &denials), denials);
+    Err(match is_revoked {
+        true => failure.and(format_args!("start a new run, or begin this one anew: mentiko run end {}", site.run)),
+        false => failure,
+    })
+}
+
+/// Seconds since 1970, UTC.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl<'a> Decided<'a> {

@@ -1,6 +1,6 @@
 //! Where a launch takes place: its instance, its log, its run.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
 
 use nix::unistd::{Uid, geteuid};
@@ -24,9 +24,11 @@ pub struct Site<'a> {
     pub log: Log,
     /// The run that this launch belongs to.
     pub run: RunId,
+    /// Whether this launch made the run up, so that nobody else knows of it yet.
+    pub run_is_new: bool,
     command: String,
     target: Option<Target>,
-    key: OnceCell<(AuditKey<'a>, u64)>,
+    key: Cell<Option<(AuditKey<'a>, u64)>>,
     enclosure: OnceCell<Enclosure>,
     warnings: RefCell<Vec<String>>,
 }
@@ -39,12 +41,14 @@ impl<'a> Site<'a> {
         let folder = std::path::absolute(&folder).map_err(|error| Failure::new(Status::Other, error.to_string()))?;
         let instance = Instance::open(&folder).map_err(|error| within_a_fence(error.into()))?;
         let log = Log::open(&instance)?;
-        let run = run_id(arguments.run_id.clone())?;
+        let named = run_id(arguments.run_id.clone())?;
+        let run_is_new = named.is_none();
+        let run = named.map_or_else(new_run_id, Ok)?;
         let command = arguments.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
         let command = command.to_string_lossy().into_owned();
         let target = target(arguments.user.as_deref(), arguments.group.as_deref())?;
-        let (key, enclosure, warnings) = (OnceCell::new(), OnceCell::new(), RefCell::default());
-        Ok(Self { arguments, instance, log, run, command, target, key, enclosure, warnings })
+        let (key, enclosure, warnings) = (Cell::new(None), OnceCell::new(), RefCell::default());
+        Ok(Self { arguments, instance, log, run, run_is_new, command, target, key, enclosure, warnings })
     }
 
     /// Whether a fence is wanted: as the command line says, else as the instance's policy.
@@ -96,12 +100,12 @@ impl<'a> Site<'a> {
 
     /// Keeps the key of the log from the vault once it is open, for whatever is recorded later.
     pub fn remember_key(&self, vault: &Vault<'a>) {
-        let _ = self.key.set((vault.audit_key(), vault.generation()));
+        self.key.set(Some((vault.audit_key(), vault.generation())));
     }
 
     /// The key of the log.
     pub fn key(&self) -> Option<AuditKey<'a>> {
-        self.key.get().map(|(key, _)| *key)
+        self.key.get().map(|(key, _)| key)
     }
 
     /// What the records of this launch have in common.
@@ -110,7 +114,7 @@ impl<'a> Site<'a> {
             chain: Some(self.arguments.chain.as_str()),
             agent: Some(self.arguments.agent.as_str()),
             run: Some(self.run.as_str()),
-            generation: self.key.get().map(|(_, generation)| *generation),
+            generation: self.key.get().map(|(_, generation)| generation),
             command: Some(&self.command),
             fence: self.enclosure.get().map(|enclosure| enclosure.name()),
             memory: Some(memory.name()),
@@ -157,9 +161,9 @@ impl<'a> Site<'a> {
 
     /// The same site without the key, for when the arena goes.
     pub fn without_key<'b>(self) -> Site<'b> {
-        let Self { arguments, instance, log, run, command, target, .. } = self;
-        let (key, enclosure, warnings) = (OnceCell::new(), OnceCell::new(), RefCell::default());
-        Site { arguments, instance, log, run, command, target, key, enclosure, warnings }
+        let Self { arguments, instance, log, run, run_is_new, command, target, .. } = self;
+        let (key, enclosure, warnings) = (Cell::new(None), OnceCell::new(), RefCell::default());
+        Site { arguments, instance, log, run, run_is_new, command, target, key, enclosure, warnings }
     }
 
     /// Records the end of a supervised agent.
@@ -198,14 +202,17 @@ fn within_a_fence(failure: Failure) -> Failure {
     }
 }
 
-fn run_id(named: Option<RunId>) -> Result<RunId, Failure> {
-    if let Some(run) = named {
-        return Ok(run);
+/// The run that the caller names.
+fn run_id(named: Option<RunId>) -> Result<Option<RunId>, Failure> {
+    if named.is_some() {
+        return Ok(named);
     }
-    if let Some(inherited) = std::env::var_os("MENTIKO_RUN_ID").filter(|id| !id.is_empty()) {
-        let id = inherited.to_string_lossy();
-        return id.parse().map_err(|error| Failure::new(Status::Configuration, format!("MENTIKO_RUN_ID: {error}")));
-    }
+    let Some(inherited) = std::env::var_os("MENTIKO_RUN_ID").filter(|id| !id.is_empty()) else { return Ok(None) };
+    let run = inherited.to_string_lossy().parse();
+    run.map(Some).map_err(|error| Failure::new(Status::Configuration, format!("MENTIKO_RUN_ID: {error}")))
+}
+
+fn new_run_id() -> Result<RunId, Failure> {
     let id = uuid_v7()?.to_string();
     id.parse().map_err(|error| Failure::new(Status::Other, format!("{error}")))
 }

@@ -13,7 +13,7 @@ mod wiper;
 pub use arena::{Arena, Protection};
 pub use kernel::{
     Change, Forked, adopt, changed_child, default_sigchld, equal, fork, ignore_sigchld, is_open, mark_close_on_exec,
-    restore_signals, send_signal, set_window_size, take_terminal, window_size, wipe,
+    open_process, restore_signals, send_signal, set_window_size, signal_process, take_terminal, window_size, wipe,
 };
 pub use protect::{CoreFiles, protect_self, restore_core_limit};
 pub use stack::with_wiped_stack;

@@ -9,8 +9,10 @@ use super::{AgentName, ChainName, Definition, Request, Scope, SecretName, Variab
 pub struct Facts {
     /// The chains that may use it.
     pub scope: Scope,
-    /// The version that this run would get; `None` where all are revoked.
+    /// The version that this run would get; `None` where there is none that may be used.
     pub version: Option<u32>,
+    /// Whether the run holds a version already, and may get no other.
+    pub pinned: bool,
 }
 
 /// Leave to open one version of one secret for one variable of one launch.
@@ -66,6 +68,8 @@ pub enum Reason {
     Missing,
     /// All its versions are revoked.
     NoVersion,
+    /// The version that the run holds is revoked, or gone.
+    VersionRevoked,
     /// The launch failed before it came to a decision: configuration, key, command.
     Failed(String),
 }
@@ -80,6 +84,7 @@ impl fmt::Display for Reason {
             Self::OutOfScope => "chain out of scope",
             Self::Missing => "secret not in vault",
             Self::NoVersion => "no usable version",
+            Self::VersionRevoked => "version revoked",
             Self::Failed(text) => text,
         })
     }
@@ -144,7 +149,7 @@ pub fn judge(
     if !facts.scope.includes(definition.chain()) {
         return Err(Reason::OutOfScope);
     }
-    facts.version.ok_or(Reason::NoVersion)
+    facts.version.ok_or(if facts.pinned { Reason::VersionRevoked } else { Reason::NoVersion })
 }
 
 /// The one line for people about a refusal, with the mend in it.
@@ -170,6 +175,9 @@ pub(super) fn explain(denial: &Denial, chain: &ChainName, agent: &AgentName, pat
         }
         Reason::NoVersion => {
             format!("secret '{secret}' has no usable version; store one with 'mentiko secret set {secret}'")
+        }
+        Reason::VersionRevoked => {
+            format!("secret '{secret}': version revoked: the one that this run holds may not be used any more")
         }
         other => format!("secret '{secret}': {other}"),
     }
@@ -197,9 +205,9 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    const TEXT: &str = r#"{"secrets": ["A", "B", "GONE", "NARROW", "REVOKED"],
+    const TEXT: &str = r#"{"secrets": ["A", "B", "GONE", "NARROW", "REVOKED", "HELD"],
         "agents": {"ok": ["A"], "two": {"env": {"X": "A", "Y": "B"}}, "stray": ["A", "STRAY"], "gone": ["GONE"],
-                   "narrow": ["NARROW"], "revoked": ["REVOKED"], "many": ["A", "GONE", "NARROW"], "none": []}}"#;
+                   "narrow": ["NARROW"], "revoked": ["REVOKED"], "held": ["HELD"], "many": ["A", "GONE", "NARROW"], "none": []}}"#;
 
     type Granted = Vec<(String, String, u32)>;
     type Denied = Vec<(Option<String>, Reason)>;
@@ -208,10 +216,11 @@ mod tests {
         let definition = Definition::parse(Path::new("c.json"), &"c".parse().unwrap(), TEXT.as_bytes()).unwrap();
         let kept: Vec<SecretName> = kept.iter().map(|name| name.parse().unwrap()).collect();
         let facts = |name: &SecretName| match name.as_str() {
-            "A" | "STRAY" => Some(Facts { scope: Scope::All, version: Some(3) }),
-            "B" => Some(Facts { scope: "b,c".parse().unwrap(), version: Some(1) }),
-            "NARROW" => Some(Facts { scope: "other".parse().unwrap(), version: Some(1) }),
-            "REVOKED" => Some(Facts { scope: Scope::All, version: None }),
+            "A" | "STRAY" => Some(Facts { scope: Scope::All, version: Some(3), pinned: false }),
+            "B" => Some(Facts { scope: "b,c".parse().unwrap(), version: Some(1), pinned: false }),
+            "NARROW" => Some(Facts { scope: "other".parse().unwrap(), version: Some(1), pinned: false }),
+            "REVOKED" => Some(Facts { scope: Scope::All, version: None, pinned: false }),
+            "HELD" => Some(Facts { scope: Scope::All, version: None, pinned: true }),
             _ => None,
         };
         match decide(&definition, &agent.parse().unwrap(), &kept, facts) {
@@ -240,6 +249,7 @@ mod tests {
         assert_eq!(decide_for("gone", &[]).unwrap_err(), [(some("GONE"), Reason::Missing)]);
         assert_eq!(decide_for("narrow", &[]).unwrap_err(), [(some("NARROW"), Reason::OutOfScope)]);
         assert_eq!(decide_for("revoked", &[]).unwrap_err(), [(some("REVOKED"), Reason::NoVersion)]);
+        assert_eq!(decide_for("held", &[]).unwrap_err(), [(some("HELD"), Reason::VersionRevoked)]);
         assert_eq!(
             decide_for("many", &[]).unwrap_err(),
             [(some("GONE"), Reason::Missing), (some("NARROW"), Reason::OutOfScope)]

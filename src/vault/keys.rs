@@ -90,6 +90,11 @@ impl RootKey<'_> {
         self.derive(&[label, a, b, c, d, salt])
     }
 
+    /// Seals the pins of one run once: never used twice, for the salt is fresh.
+    pub(super) fn run(&self, salt: &[u8; 32]) -> Key {
+        self.derive(&[b"mentiko/1 run", salt])
+    }
+
     fn derive(&self, info: &[&[u8]]) -> Key {
         crypto::hkdf(self.0, &[], info)
     }

@@ -7,9 +7,11 @@ mod bytes;
 mod crypto;
 mod header;
 mod keys;
+mod pins;
 mod read;
 mod record;
 mod rotation;
+mod runs;
 mod secret;
 mod slots;
 mod write;
@@ -21,9 +23,11 @@ pub use header::MAX_BUCKETS;
 #[cfg(feature = "admin")]
 pub use keys::MacChecker;
 pub use keys::{AuditKey, RootKey};
+pub use pins::Pins;
 pub use read::{Contents, Vault};
 pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};
 pub use rotation::Rotation;
+pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
 pub use slots::PassphraseCost;
 pub use write::{WriteLock, create};
@@ -44,6 +48,14 @@ pub enum Error {
         path: PathBuf,
         /// Where the damage is.
         what: String,
+    },
+    /// The pins of a run are not what was written for it.
+    #[error("{path}: the pins of run '{run}' are damaged; end it with 'mentiko run end {run}' and start a new one")]
+    Pins {
+        /// Their file.
+        path: PathBuf,
+        /// The run.
+        run: crate::policy::RunId,
     },
     /// No slot opens under this key.
     #[error("{path}: {fault}")]

@@ -1,8 +1,8 @@
 //! Reading a vault: one look at the header, then only the buckets that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -65,6 +65,12 @@ impl<'a> Vault<'a> {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether no other has been put in its place since it was opened.
+    pub fn is_latest(&self) -> bool {
+        let same = |now: Metadata, opened: Metadata| (now.dev(), now.ino()) == (opened.dev(), opened.ino());
+        std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.file.metadata()?))).unwrap_or(false)
     }
 
     pub(super) fn root(&self) -> RootKey<'a> {
@@ -130,7 +136,7 @@ impl<'a> Vault<'a> {
         let mut found = BTreeSet::new();
         let scratch = arena.alloc(super::MAX_VALUE)?;
         for record in self.read_all()?.into_values() {
-            for version in &record.versions {
+            for version in record.versions.iter().filter(|version| !version.sealed.is_wiped()) {
                 let length = version.sealed.value_len();
                 // Most values differ from all texts in length already, and stay sealed.
                 let candidates: Vec<&str> = texts.iter().copied().filter(|text| text.len() == length).collect();
@@ -146,6 +152,21 @@ impl<'a> Vault<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a version of the record has this value.
+    pub fn has_value(&self, record: &Record, value: &[u8], arena: &Arena) -> Result<bool, Error> {
+        let scratch = arena.alloc(value.len())?;
+        for version in record.versions.iter().filter(|version| version.sealed.value_len() == value.len()) {
+            version
+                .sealed
+                .open_into(&self.root, self.id(), &record.name, version.number, scratch)
+                .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
+            if equal(scratch, value) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where a bucket is, checked against the file's size.

@@ -91,10 +91,13 @@ impl Sealed {
         Ok(Self { salt, nonce, ciphertext })
     }
 
-    /// One that opens as nothing.
-    #[cfg(test)]
-    pub(crate) fn empty() -> Self {
+    /// What is left of a value that was wiped: it opens as nothing.
+    pub(crate) fn wiped() -> Self {
         Self { salt: [0; 32], nonce: [0; NONCE], ciphertext: Vec::new() }
+    }
+
+    pub(super) fn is_wiped(&self) -> bool {
+        self.ciphertext.is_empty()
     }
 
     /// The length of the value, in bytes.
@@ -122,6 +125,16 @@ impl Sealed {
     }
 }
 
+impl Version {
+    /// Gives it to nobody any more, and wipes its value. False where both were so already.
+    pub fn revoke(&mut self) -> bool {
+        let was_there = self.state != State::Revoked || !self.sealed.is_wiped();
+        self.state = State::Revoked;
+        self.sealed = Sealed::wiped();
+        was_there
+    }
+}
+
 impl Record {
     /// The version that a new run gets.
     pub fn current(&self) -> Option<&Version> {
@@ -133,9 +146,18 @@ impl Record {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// What the decision needs to know of it.
+    /// What the decision needs to know of it for a run that holds no version of it yet.
     pub fn facts(&self) -> Facts {
-        Facts { scope: self.scope.clone(), version: self.current().map(|version| version.number) }
+        self.facts_for(None)
+    }
+
+    /// The same for a run that holds this version.
+    pub fn facts_for(&self, pinned: Option<u32>) -> Facts {
+        let version = match pinned {
+            Some(number) => self.version(number).filter(|version| version.state != State::Revoked),
+            None => self.current(),
+        };
+        Facts { scope: self.scope.clone(), version: version.map(|version| version.number), pinned: pinned.is_some() }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -205,6 +227,9 @@ fn read_version(reader: &mut Reader<'_>) -> Result<Version, Malformed> {
     let created = reader.u64()?;
     let (salt, nonce) = (reader.array()?, reader.array()?);
     let length = reader.u32()? as usize;
+    if length == 0 && state != State::Revoked {
+        return Err(Malformed);
+    }
     let ciphertext = reader.take(length)?.to_vec();
     Ok(Version { number, state, created, sealed: Sealed { salt, nonce, ciphertext } })
 }
@@ -217,4 +242,57 @@ fn put_count(out: &mut Vec<u8>, count: usize) -> Result<(), Error> {
     let count = u16::try_from(count).map_err(|_| Error::TooLarge)?;
     out.extend_from_slice(&count.to_le_bytes());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(state: State, ciphertext: &[u8]) -> Record {
+        let sealed = Sealed { salt: [1; 32], nonce: [2; NONCE], ciphertext: ciphertext.to_vec() };
+        let versions = vec![Version { number: 1, state, created: 7, sealed }];
+        let name = "A".parse().unwrap();
+        Record { versions, ..crate::vault::Vault::new_record(name, 7) }
+    }
+
+    fn read_back(record: &Record) -> Result<Record, Malformed> {
+        let mut out = Vec::new();
+        record.write(&mut out).unwrap();
+        Record::read(&mut Reader::new(&out))
+    }
+
+    #[test]
+    fn a_revoked_version_alone_may_lack_its_value() {
+        for state in [State::Current, State::Previous, State::Revoked] {
+            assert!(read_back(&record(state, &[3; 17])).is_ok(), "{state:?}");
+            assert_eq!(read_back(&record(state, &[])).is_ok(), state == State::Revoked, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_revoked_value_is_left() {
+        let mut record = record(State::Current, &[3; 17]);
+        assert!(record.versions[0].revoke());
+        assert!(!record.versions[0].revoke(), "it was done already");
+        let mut out = Vec::new();
+        record.write(&mut out).unwrap();
+        assert!(!out.windows(3).any(|window| [[1; 3], [2; 3], [3; 3]].contains(&window.try_into().unwrap())));
+        let read = read_back(&record).unwrap();
+        assert_eq!((read.versions[0].state, read.current().is_none()), (State::Revoked, true));
+        assert_eq!(read.facts_for(Some(1)).version, None);
+    }
+
+    #[test]
+    fn a_run_gets_the_version_that_it_holds_or_none() {
+        let mut record = record(State::Previous, &[3; 17]);
+        let sealed = record.versions[0].sealed.clone();
+        record.versions.push(Version { number: 2, state: State::Current, created: 8, sealed });
+        let version = |record: &Record, pinned| record.facts_for(pinned).version;
+        assert_eq!(
+            [None, Some(1), Some(2), Some(3)].map(|pinned| version(&record, pinned)),
+            [Some(2), Some(1), Some(2), None]
+        );
+        record.versions[0].revoke();
+        assert_eq!([None, Some(1), Some(2)].map(|pinned| version(&record, pinned)), [Some(2), None, Some(2)]);
+    }
 }

@@ -156,7 +156,7 @@ mod tests {
         record.rotation = rotation;
         for (number, state, created) in [(1, State::Previous, 0), (2, State::Current, created), (3, State::Revoked, 0)]
         {
-            record.versions.push(Version { number, state, created, sealed: Sealed::empty() });
+            record.versions.push(Version { number, state, created, sealed: Sealed::wiped() });
         }
         record
     }

@@ -72,11 +72,18 @@ fn the_record_is_on_disk_before_the_agent_runs_and_nothing_else_is_written() {
         assert_eq!(folder_syncs.len(), usize::from(is_new));
         assert!(folder_syncs.iter().all(|&at| at < write));
 
+        // The run's pins, before the record: not synced, for no process of a run outlives a power cut.
+        let pins = trace.only("write", ".run>");
+        assert!(pins < write && trace.positions("fsync", ".run>").is_empty(), "{}", trace.lines[pins]);
+        let runs = trace.lines[..exec].iter().filter(|line| line.contains("O_CREAT") && line.contains(".run\""));
+        let runs: Vec<&String> = runs.collect();
+        assert!(runs.len() == 1 && runs[0].contains("O_EXCL") && runs[0].contains(", 0600"), "{runs:#?}");
+
         let writers: Vec<&String> = trace.lines[..exec]
             .iter()
             .filter(|line| ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TMPFILE"].iter().any(|flag| line.contains(flag)))
             // A new segment is looked for before it is made.
-            .filter(|line| !line.contains(" = -1 ENOENT"))
+            .filter(|line| !line.contains(" = -1 ENOENT") && line != &runs[0])
             .collect();
         assert_eq!(writers.len(), 1, "{writers:#?}");
         assert!(writers[0].contains(log) && writers[0].contains("O_APPEND|"), "{writers:#?}");
@@ -93,8 +100,12 @@ fn the_record_is_on_disk_before_the_agent_runs_and_nothing_else_is_written() {
             expected.push(segment.clone());
             expected.sort();
         }
+        expected.extend(std::fs::read_dir(site.file("runs")).unwrap().map(|entry| entry.unwrap().path()));
+        expected.sort();
+        expected.dedup();
         assert_eq!(listing(site.path()), expected);
     }
+    assert_eq!(std::fs::read_dir(site.file("runs")).unwrap().count(), 2);
     site.verify();
 }
 
@@ -132,7 +143,7 @@ fn the_agent_gets_no_descriptor_but_those_handed_over() {
 
 #[test]
 fn no_agent_runs_without_its_record_on_disk() {
-    for fault in ["write:error=ENOSPC:when=1", "fdatasync:error=EIO", "fdatasync:error=ENOSPC"] {
+    for fault in ["write:error=ENOSPC:when=2", "fdatasync:error=EIO", "fdatasync:error=ENOSPC"] {
         let site = Site::with_two_agents().unfenced();
         let before = std::fs::read(segment(&site)).unwrap();
         let proof = site.file("the-agent-ran");
@@ -154,6 +165,22 @@ fn no_agent_runs_without_its_record_on_disk() {
     let trace = Trace::of(&mut site.exec("c", "one"), &["fsync:error=EIO"], &["true"]);
     assert_eq!(trace.output.status.code(), Some(125));
     assert!(trace.positions("execve", "/true\", [").is_empty());
+}
+
+#[test]
+fn no_agent_runs_without_its_pins() {
+    // The first write is that of the pins, for a new run as for a named one.
+    for options in [&[][..], &["--run-id", "r"]] {
+        let site = Site::with_two_agents().unfenced();
+        let proof = site.file("the-agent-ran");
+        let agent = ["touch", proof.to_str().unwrap()];
+        let trace = Trace::of(site.exec("c", "one").args(options), &["write:error=ENOSPC:when=1"], &agent);
+        assert_eq!(trace.output.status.code(), Some(125), "{}", trace.complaint());
+        assert!(trace.complaint().contains("can't write") && trace.complaint().contains("/runs/"), "{options:?}");
+        assert!(!proof.exists());
+        assert_eq!(std::fs::read_dir(site.file("runs")).unwrap().count(), 0, "nothing half-written is left");
+        assert_eq!(site.accesses().pop().unwrap()["outcome"], "denied");
+    }
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! What a run holds: the versions that its launches were given first, sealed in `runs/ID.run`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::bytes::{Malformed, Reader, put_text};
+use super::crypto::{self, NONCE, TAG};
+use super::{Error, Vault};
+use crate::instance::fill;
+use crate::policy::{ChainName, RunId, SecretName};
+
+const MAGIC: &[u8; 8] = b"MENTRUN1";
+
+/// The versions that a run keeps, whatever is rotated meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    /// The chain of its first launch.
+    pub chain: ChainName,
+    /// When it began: seconds since 1970, UTC.
+    pub created: u64,
+    versions: BTreeMap<SecretName, u32>,
+}
+
+impl Pins {
+    /// Those of a run that begins now.
+    pub fn new(chain: ChainName, created: u64) -> Self {
+        Self { chain, created, versions: BTreeMap::new() }
+    }
+
+    /// The version of this secret that the run holds.
+    pub fn version(&self, name: &SecretName) -> Option<u32> {
+        self.versions.get(name).copied()
+    }
+
+    /// All that it holds.
+    pub fn versions(&self) -> &BTreeMap<SecretName, u32> {
+        &self.versions
+    }
+
+    /// Adds a version of a secret that the run holds none of yet; whether that was so.
+    pub fn add(&mut self, name: &SecretName, version: u32) -> bool {
+        match self.versions.contains_key(name) {
+            true => false,
+            false => self.versions.insert(name.clone(), version).is_none(),
+        }
+    }
+
+    fn write(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut out = Zeroizing::new(Vec::new());
+        put_text(&mut out, self.chain.as_str())?;
+        out.extend_from_slice(&self.created.to_le_bytes());
+        let count = u16::try_from(self.versions.len()).map_err(|_| Error::TooLarge)?;
+        out.extend_from_slice(&count.to_le_bytes());
+        for (name, version) in &self.versions {
+            put_text(&mut out, name.as_str())?;
+            out.extend_from_slice(&version.to_le_bytes());
+        }
+        Ok(out)
+    }
+
+    fn read(plain: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(plain);
+        let chain = reader.text()?.parse().map_err(|_| Malformed)?;
+        let mut pins = Self::new(chain, reader.u64()?);
+        for _ in 0..reader.u16()? {
+            let name = reader.text()?.parse().map_err(|_| Malformed)?;
+            if !pins.add(&name, reader.u32()?) {
+                return Err(Malformed);
+            }
+        }
+        match reader.is_empty() {
+            true => Ok(pins),
+            false => Err(Malformed),
+        }
+    }
+}
+
+impl Vault<'_> {
+    /// Seals the pins of a run, under a key that is used this once.
+    pub fn seal_pins(&self, run: &RunId, pins: &Pins) -> Result<Vec<u8>, Error> {
+        let (mut salt, mut nonce) = ([0; 32], [0; NONCE]);
+        fill(&mut salt)?;
+        fill(&mut nonce)?;
+        let mut plain = pins.write()?;
+        let tag = crypto::seal(&self.root().run(&salt), &nonce, &self.pins_aad(run), &mut plain)?;
+        Ok([&MAGIC[..], &salt, &nonce, &plain, &tag].concat())
+    }
+
+    /// Opens those that [`Vault::seal_pins`] sealed for this run of this vault; `path` stands in
+    /// the message alone.
+    pub fn open_pins(&self, run: &RunId, sealed: &[u8], path: &Path) -> Result<Pins, Error> {
+        let damaged = || Error::Pins { path: path.to_owned(), run: run.clone() };
+        let mut reader = Reader::new(sealed);
+        let fields = || -> Result<_, Malformed> {
+            let (magic, salt, nonce) = (reader.array::<8>()?, reader.array()?, reader.array()?);
+            let length = reader.len().checked_sub(TAG).ok_or(Malformed)?;
+            let plain = Zeroizing::new(reader.take(length)?.to_vec());
+            Ok((magic, salt, nonce, plain, reader.array()?))
+        };
+        let mut fields = fields;
+        let (magic, salt, nonce, mut plain, tag) = fields().map_err(|Malformed| damaged())?;
+        if magic != *MAGIC {
+            return Err(damaged());
+        }
+        crypto::open(&self.root().run(&salt), &nonce, &self.pins_aad(run), &mut plain, &tag).map_err(|_| damaged())?;
+        Pins::read(&plain).map_err(|Malformed| damaged())
+    }
+
+    fn pins_aad(&self, run: &RunId) -> Vec<u8> {
+        [&MAGIC[..], self.id(), run.as_str().as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pins() -> Pins {
+        let mut pins = Pins::new("content-pipeline".parse().unwrap(), 1_772_874_902);
+        for (name, version) in [("B", 7), ("A", 1), ("slack/marketing", u32::MAX)] {
+            assert!(pins.add(&name.parse().unwrap(), version));
+        }
+        pins
+    }
+
+    #[test]
+    fn the_first_version_stays() {
+        let mut pins = pins();
+        let name: SecretName = "A".parse().unwrap();
+        assert!(!pins.add(&name, 2));
+        assert_eq!(pins.version(&name), Some(1));
+        assert_eq!(pins.version(&"C".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        let plain = pins().write().unwrap();
+        assert_eq!(Pins::read(&plain).unwrap(), pins());
+        for end in 0..plain.len() {
+            assert_eq!(Pins::read(&plain[..end]), Err(Malformed), "{end}");
+        }
+        assert_eq!(Pins::read(&[&plain[..], &[0]].concat()), Err(Malformed));
+        let twice = [&b"\x01\0c"[..], &[0; 8], &[2, 0], b"\x01\0A\x01\0\0\0", b"\x01\0A\x02\0\0\0"].concat();
+        assert_eq!(Pins::read(&twice), Err(Malformed), "one secret twice");
+    }
+}
