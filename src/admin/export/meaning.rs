@@ -57,7 +57,7 @@ pub(super) fn verb(record: &Record) -> Verb {
     match parts(record) {
         ("secret", "access") => Verb::Read,
         ("secret", "set") if record.version == Some(1) => Verb::Create,
-        ("secret", "set" | "scope" | "rotate") | ("key", "rotate") => Verb::Update,
+        ("secret", "set" | "scope" | "schedule" | "rotate") | ("key", "rotate") => Verb::Update,
         ("instance", "init") | ("key", "add") => Verb::Create,
         ("secret" | "key" | "chain", "remove") | ("log", "pruned") => Verb::Delete,
         ("secret", "revoke" | "retire") => Verb::Disable,
@@ -103,6 +103,7 @@ pub(super) fn title(record: &Record) -> &str {
         ("secret.retire", _) => "Secret version retired",
         ("secret.remove", _) => "Secret removed",
         ("secret.scope", _) => "Secret scope changed",
+        ("secret.schedule", _) => "Secret rotation schedule changed",
         ("agent.start", _) => "Agent started without secrets",
         ("agent.end", _) => "Agent ended",
         ("launch.failed", _) => "Launch failed after its grants",
