@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -67,6 +68,10 @@ fn replace(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long the log is waited for: launches that opened the vault right before a version was
+/// revoked in it get that one, and are on record soon.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// What an emergency did, and who is concerned.
 #[derive(Serialize)]
 struct Emergency {
@@ -100,7 +105,9 @@ fn revoke(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
     })?;
     let of = |event: Event| changes.iter().filter(move |change| change.event == event).filter_map(|c| c.version);
     let version = of(Event::SecretRotate).next();
-    // The log is read after the revocation is in it.
+    if of(Event::SecretRevoke).next().is_some() {
+        std::thread::sleep(SETTLE);
+    }
     let exposure = Exposure::of(&instance.audit, name.as_str())?.without(version);
     let mut emergency = Emergency {
         revoked: of(Event::SecretRevoke).collect(),
