@@ -3,6 +3,7 @@
 mod advice;
 mod audit;
 mod chain;
+mod complete;
 mod context;
 mod due;
 mod exposure;
@@ -65,6 +66,11 @@ enum Command {
     /// Ask the access log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Print a script that completes command lines in a shell, names too
+    Completions(complete::Completions),
+    /// What such a script asks
+    #[command(hide = true)]
+    Complete(complete::Complete),
 }
 
 /// What went wrong, in one line.
@@ -133,6 +139,8 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
+        Command::Completions(arguments) => complete::print_script(&arguments),
+        Command::Complete(arguments) => complete::print_candidates(&arguments),
     }
 }
 
