@@ -19,7 +19,8 @@ function __FUNCTION_candidates
             __fish_complete_groups | string replace --regex '^' "$option"
         case 'command *'
             set -l start (math (string replace 'command ' '' -- $found[1]) + 2)
-            complete --do-complete (string escape -- $words[$start..] | string join ' ')" $current"
+            set -l line (string escape -- $words[$start..] | string join ' ')
+            complete --do-complete (string trim --left -- "$line $current")
     end
 end
 
