@@ -3,11 +3,13 @@
 mod advice;
 mod audit;
 mod chain;
+mod complete;
 mod context;
 mod due;
 mod export;
 mod exposure;
 mod init;
+mod man;
 mod process;
 mod progress;
 mod query;
@@ -55,23 +57,32 @@ enum Command {
     /// Make an instance: configuration, key, vault, log
     Init(init::Arguments),
     /// Show the whole thing at work in a throwaway instance
+    #[command(after_help = "Example: mentiko quickstart")]
     Quickstart,
     /// Store and describe secrets
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko secret set OPENAI_API_KEY --scope content-pipeline")]
     Secret(secret::Command),
     /// List and check chain definitions
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko chain show content-pipeline")]
     Chain(chain::Command),
     /// Begin, end and list runs, which keep the versions that they were given
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko run start content-pipeline")]
     Run(run::Command),
     /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
     Due(due::Arguments),
     /// Ask the access log
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko audit query --secret OPENAI_API_KEY --since 7d")]
     Audit(audit::Command),
+    /// Print a script that completes command lines in a shell, names too
+    Completions(complete::Completions),
+    /// Write the manual pages below a folder
+    #[command(hide = true)]
+    Man(man::Arguments),
+    /// What such a script asks
+    #[command(hide = true)]
+    Complete(complete::Complete),
 }
 
 /// What went wrong, in one line.
@@ -141,6 +152,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
+        Command::Completions(arguments) => complete::print_script(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
+        Command::Complete(arguments) => complete::print_candidates(&arguments),
     }
 }
 
