@@ -7,6 +7,7 @@ mod context;
 mod due;
 mod export;
 mod exposure;
+mod import;
 mod init;
 mod process;
 mod progress;
