@@ -16,6 +16,7 @@ mod quickstart;
 mod rotate;
 mod run;
 mod schedule;
+mod scan;
 mod secret;
 mod table;
 mod value;
@@ -70,6 +71,8 @@ enum Command {
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
     Due(due::Arguments),
+    /// Look for values of the vault where they must not be: files, logs, git history
+    Scan(scan::Arguments),
     /// Ask the access log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -141,6 +144,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(command) => run::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
+        Command::Scan(arguments) => Ok(scan::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
     }
 }
