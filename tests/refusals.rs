@@ -701,7 +701,8 @@ fn not_stored(site: &Site, name: &str, value: &[u8]) -> String {
 #[test]
 fn values_that_no_environment_can_carry() {
     let site = Site::with_two_agents().unfenced();
-    let nul = "the value of 'A' holds a NUL byte, which no environment can carry; store it in base64, for example";
+    let nul = "the value of 'A' holds a NUL byte, which no environment can carry; store it in base64, for example; \
+               nothing was stored";
     assert_eq!(not_stored(&site, "A", b"secret-before-nul\0after"), nul);
     let long = "the value of 'A' is longer than 131000 bytes; nothing was stored";
     for length in [131_001, 131_002, 1_000_000] {

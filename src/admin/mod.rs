@@ -8,6 +8,7 @@ mod context;
 mod due;
 mod export;
 mod exposure;
+mod import;
 mod init;
 mod man;
 mod process;
@@ -17,6 +18,7 @@ mod quickstart;
 mod rotate;
 mod run;
 mod schedule;
+mod scan;
 mod secret;
 mod table;
 mod value;
@@ -72,6 +74,8 @@ enum Command {
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
     Due(due::Arguments),
+    /// Look for values of the vault where they must not be: files, logs, git history
+    Scan(scan::Arguments),
     /// Ask the access log
     #[command(subcommand, after_help = "Example: mentiko audit query --secret OPENAI_API_KEY --since 7d")]
     Audit(audit::Command),
@@ -151,6 +155,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(command) => run::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
+        Command::Scan(arguments) => Ok(scan::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
         Command::Completions(arguments) => complete::print_script(&arguments),
         Command::Man(arguments) => man::run(&arguments),

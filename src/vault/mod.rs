@@ -14,6 +14,8 @@ mod rotation;
 mod runs;
 mod secret;
 mod slots;
+#[cfg(feature = "admin")]
+mod values;
 mod write;
 
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ pub use rotation::Rotation;
 pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
 pub use slots::PassphraseCost;
+#[cfg(feature = "admin")]
+pub use values::Value;
 pub use write::{WriteLock, create};
 
 /// What can be wrong with a vault.

@@ -15,6 +15,8 @@ use super::{Failure, Site, Status, Supervised};
 use crate::memory::Arena;
 use crate::vault::Secret;
 
+#[cfg(feature = "admin")]
+pub(crate) use forms::{SHORTEST, of as forms_of};
 use matcher::Matcher;
 pub use plumbing::Plumbing;
 use relay::Relay;
