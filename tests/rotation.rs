@@ -323,6 +323,21 @@ fn pins(site: &Site) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_run_that_nobody_can_join_pins_nothing() {
+    let site = Site::new();
+    site.set("K", "value-of-k-1");
+    site.chain("c", r#"{"secrets": ["K"]}"#);
+    let launch = |options: &[&str]| {
+        assert!(site.exec("c", "a").args(options).args(["--", "true"]).status().unwrap().success());
+        pins(&site).len()
+    };
+    // Its agent stands behind a fence, and knows alone of the run.
+    assert_eq!(launch(&[]), 0);
+    assert_eq!(launch(&["--fence", "off"]), 1);
+    assert_eq!(launch(&["--run-id", "r"]), 2);
+}
+
+#[test]
 fn a_dry_run_shows_what_a_run_would_get_and_pins_nothing() {
     let site = site();
     let dry = |run: &str| {

@@ -60,7 +60,7 @@ fn decide_and_pin<'a>(
             Ok((Decided { vault, contents, grants }, pins))
         })?;
         let added = decided.grants.iter().filter(|grant| pins.add(grant.secret(), grant.version())).count();
-        if added == 0 || site.arguments.dry_run {
+        if added == 0 || site.arguments.dry_run || !site.run_goes_on() {
             return Ok(decided);
         }
         if !site.run_is_new && lock.is_none() {

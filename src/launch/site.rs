@@ -60,6 +60,12 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// Whether there may be more launches in this run. A run that this launch made up is known to its
+    /// agent alone, and behind a fence no launch is possible.
+    pub fn run_goes_on(&self) -> bool {
+        !self.run_is_new || self.fence() == Fence::Off
+    }
+
     /// The account of `--user`.
     pub fn target(&self) -> Option<&Target> {
         self.target.as_ref()
