@@ -5,6 +5,7 @@ mod audit;
 mod chain;
 mod complete;
 mod context;
+mod doctor;
 mod due;
 mod export;
 mod exposure;
@@ -74,6 +75,8 @@ enum Command {
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
     Due(due::Arguments),
+    /// Check each protection and name what mends it; exit 1 if one failed
+    Doctor(doctor::Arguments),
     /// Look for values of the vault where they must not be: files, logs, git history
     Scan(scan::Arguments),
     /// Ask the access log
@@ -155,6 +158,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(command) => run::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
+        Command::Doctor(arguments) => doctor::run(&common, &arguments),
         Command::Scan(arguments) => Ok(scan::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
         Command::Completions(arguments) => complete::print_script(&arguments),

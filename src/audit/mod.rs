@@ -37,7 +37,7 @@ pub use search::search;
 #[cfg(feature = "admin")]
 pub use segments::segments;
 #[cfg(feature = "admin")]
-pub use verify::{Expected, Fault, Report, head, verify};
+pub use verify::{Expected, Fault, Report, ending, head, verify};
 
 /// Why the log can't be written or read.
 #[derive(Debug, thiserror::Error)]

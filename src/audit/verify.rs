@@ -71,6 +71,19 @@ pub fn head(folder: &Path) -> Result<String, Error> {
     Ok(Head::start().text())
 }
 
+/// How a log ends: the time of its last record, and whether a writer left a line unfinished after it.
+pub fn ending(folder: &Path) -> Result<(Option<String>, bool), Error> {
+    let mut is_torn = false;
+    for path in segments(folder)?.into_iter().rev() {
+        let tail = tail::read_path(&path)?;
+        is_torn |= tail.torn.is_some() || tail.open;
+        if let Some(head) = tail.head {
+            return Ok((Some(head.time), is_torn));
+        }
+    }
+    Ok((None, is_torn))
+}
+
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
 /// `progress` hears how many bytes of how many were checked.
 pub fn verify(
