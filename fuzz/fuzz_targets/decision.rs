@@ -6,7 +6,9 @@ use std::path::Path;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use mentiko_exec::policy::{Decision, Definition, Facts, Reason, SecretName, decide};
+use mentiko_exec::fuzzing::vault::no_value;
+use mentiko_exec::policy::{Decision, Definition, Reason, Scope, SecretName, decide};
+use mentiko_exec::vault::{State, Vault, Version};
 use serde_json::json;
 
 const SECRETS: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
@@ -46,8 +48,21 @@ enum Entry {
 #[derive(Arbitrary, Debug)]
 enum Stored {
     Absent,
-    Everywhere(Option<u32>),
-    For(Vec<u8>, Option<u32>),
+    There {
+        /// `None`: all.
+        scope: Option<Vec<u8>>,
+        /// From version 1 on; only the last that says so is current.
+        states: Vec<Held>,
+        /// What the run holds.
+        pinned: Option<u8>,
+    },
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum Held {
+    Current,
+    Previous,
+    Revoked,
 }
 
 /// What an entry asks for, VARIABLE and secret; `None` where a variable stands twice or is reserved.
@@ -141,16 +156,26 @@ fn stored<'v>(vault: &'v [Stored; 6], secret: &str) -> &'v Stored {
 fn in_scope(stored: &Stored) -> bool {
     match stored {
         Stored::Absent => false,
-        Stored::Everywhere(_) => true,
-        Stored::For(chains, _) => chains.iter().any(|&chain| pick(&CHAINS, chain) == "c"),
+        Stored::There { scope: None, .. } => true,
+        Stored::There { scope: Some(chains), .. } => chains.iter().any(|&chain| pick(&CHAINS, chain) == "c"),
     }
 }
 
+/// The version that the run gets: the one that it holds and that is not revoked, else the current.
 fn usable(stored: &Stored) -> Option<u32> {
-    match stored {
-        Stored::Absent => None,
-        Stored::Everywhere(version) | Stored::For(_, version) => *version,
-    }
+    let Stored::There { states, pinned, .. } = stored else { return None };
+    let current = states.iter().rposition(|state| *state == Held::Current);
+    let number = match pinned {
+        Some(0) => return None,
+        Some(number) if *states.get(usize::from(*number) - 1)? == Held::Revoked => return None,
+        Some(number) => u32::from(*number),
+        None => u32::try_from(current? + 1).unwrap(),
+    };
+    Some(number)
+}
+
+fn holds(stored: &Stored) -> bool {
+    matches!(stored, Stored::There { pinned: Some(_), .. })
 }
 
 /// The reasons are true, whichever of several is told.
@@ -161,7 +186,8 @@ fn is_true(reason: &Reason, model: &Model, asked: &BTreeMap<&str, &str>, vault: 
         Reason::NotInAgent => !asked.values().any(|name| *name == secret),
         Reason::Missing => matches!(stored, Stored::Absent),
         Reason::OutOfScope => !in_scope(stored),
-        Reason::NoVersion => usable(stored).is_none(),
+        Reason::NoVersion => usable(stored).is_none() && !holds(stored),
+        Reason::VersionRevoked => usable(stored).is_none() && holds(stored),
         _ => false,
     }
 }
@@ -178,15 +204,22 @@ fuzz_target!(|input: Input| {
     let agent = pick(&AGENTS, agent);
     let kept: BTreeSet<&str> = names(&kept).into_iter().collect();
     let facts = |name: &SecretName| {
-        let stored = stored(&vault, name.as_str());
-        let scope = match stored {
-            Stored::Absent => return None,
-            Stored::Everywhere(_) => "all".into(),
-            Stored::For(chains, _) => chains.iter().map(|&chain| pick(&CHAINS, chain)).collect::<Vec<_>>().join(","),
-        };
-        // A scope of no chain at all has no text.
-        let scope = scope.parse().unwrap_or_else(|_| "none".parse().unwrap());
-        Some(Facts { scope, version: usable(stored) })
+        let Stored::There { scope, states, pinned } = stored(&vault, name.as_str()) else { return None };
+        let mut record = Vault::new_record(name.clone(), 0);
+        if let Some(chains) = scope {
+            record.scope = Scope::Chains(chains.iter().map(|&chain| pick(&CHAINS, chain).parse().unwrap()).collect());
+        }
+        let current = states.iter().rposition(|state| *state == Held::Current);
+        for (at, held) in states.iter().enumerate() {
+            let state = match held {
+                Held::Current if Some(at) == current => State::Current,
+                Held::Current | Held::Previous => State::Previous,
+                Held::Revoked => State::Revoked,
+            };
+            let number = u32::try_from(at + 1).unwrap();
+            record.versions.push(Version { number, state, created: 0, sealed: no_value() });
+        }
+        Some(record.facts_for(pinned.map(u32::from)))
     };
     let kept_names: Vec<SecretName> = kept.iter().map(|name| name.parse().unwrap()).collect();
     let decision = decide(&definition, &agent.parse().unwrap(), &kept_names, facts);

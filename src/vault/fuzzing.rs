@@ -1,7 +1,7 @@
 //! See [`crate::fuzzing`].
 
 use super::header::{HEADER, Unauthenticated};
-use super::{AuditKey, Error, Record, RootKey, Vault, crypto, read};
+use super::{AuditKey, Error, Pins, Record, RootKey, Sealed, Vault, crypto, read};
 
 /// Takes a header apart as a reader does, and writes it again.
 pub fn header(bytes: &[u8], size: u64) -> Option<Vec<u8>> {
@@ -30,6 +30,21 @@ pub fn bucket(records: &[Record]) -> Result<Vec<u8>, Error> {
     let mut plain = u32::try_from(records.len()).map_err(|_| Error::TooLarge)?.to_le_bytes().to_vec();
     records.iter().try_for_each(|record| record.write(&mut plain))?;
     Ok(plain)
+}
+
+/// The pins of a run, once they have been opened.
+pub fn pins(plain: &[u8]) -> Option<Pins> {
+    Pins::read(plain).ok()
+}
+
+/// What is sealed of pins.
+pub fn plain_pins(pins: &Pins) -> Result<Vec<u8>, Error> {
+    Ok(pins.write()?.to_vec())
+}
+
+/// A value for a record that is only decided about.
+pub fn no_value() -> Sealed {
+    Sealed::wiped()
 }
 
 /// A key for the log alone.
