@@ -63,10 +63,11 @@ impl Log {
     }
 
     /// In a folder of a test.
-    #[cfg(test)]
-    pub(super) fn at(folder: &Path) -> Self {
-        let opened = instance::open_folder(folder).unwrap();
-        Self { path: folder.to_owned(), folder: opened, instance: "i".into(), syncs: true, held: RefCell::default() }
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn at(folder: &Path) -> Result<Self, Error> {
+        let opened = instance::open_folder(folder)?;
+        let (path, instance) = (folder.to_owned(), "i".into());
+        Ok(Self { path, folder: opened, instance, syncs: true, held: RefCell::default() })
     }
 
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what

@@ -6,6 +6,8 @@ mod append;
 mod filter;
 #[cfg(feature = "admin")]
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod origin;
 #[cfg(feature = "admin")]
 mod prune;

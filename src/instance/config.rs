@@ -116,8 +116,12 @@ impl Instance {
             other => other?,
         };
         let fault = |fault| Error::Syntax { path: path.clone(), fault };
-        let tree = Tree::parse(&text).map_err(fault)?;
-        Self::from_tree(folder, &tree).map_err(fault)
+        Self::parse(folder, &text).map_err(fault)
+    }
+
+    /// Checks the text of an instance.json that stands in this folder.
+    pub(super) fn parse(folder: &Path, text: &[u8]) -> Result<Self, String> {
+        Self::from_tree(folder, &Tree::parse(text)?)
     }
 
     fn from_tree(folder: &Path, tree: &Tree) -> Result<Self, String> {
@@ -276,7 +280,7 @@ mod tests {
     const ID: &str = "0198c0de-0000-7000-8000-000000000001";
 
     fn instance(text: &str) -> Result<Instance, String> {
-        Instance::from_tree(Path::new("/i"), &Tree::parse(text.as_bytes()).unwrap())
+        Instance::parse(Path::new("/i"), text.as_bytes())
     }
 
     fn with_key(key: &str) -> String {

@@ -1,6 +1,8 @@
 //! One installation: where its files are, how they may be opened, where its key comes from.
 
 mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod json;
 mod key;
 mod locate;

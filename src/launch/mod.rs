@@ -9,6 +9,8 @@ mod environment;
 mod exec;
 mod failure;
 mod fence;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inherited;
 mod mask;
 mod opened;

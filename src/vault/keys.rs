@@ -20,7 +20,7 @@ impl std::fmt::Debug for RootKey<'_> {
 #[derive(Clone, Copy)]
 pub struct AuditKey<'a>(&'a [u8; 32]);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl<'a> AuditKey<'a> {
     /// Bytes that a test chose.
     pub(crate) fn of(key: &'a [u8; 32]) -> Self {

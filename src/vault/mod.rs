@@ -5,8 +5,12 @@
 
 mod bytes;
 mod crypto;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod header;
 mod keys;
+#[cfg(test)]
+mod known_answers;
 mod pins;
 mod read;
 mod record;

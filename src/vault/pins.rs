@@ -47,7 +47,7 @@ impl Pins {
         }
     }
 
-    fn write(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) fn write(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut out = Zeroizing::new(Vec::new());
         put_text(&mut out, self.chain.as_str())?;
         out.extend_from_slice(&self.created.to_le_bytes());
@@ -60,7 +60,7 @@ impl Pins {
         Ok(out)
     }
 
-    fn read(plain: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn read(plain: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(plain);
         let chain = reader.text()?.parse().map_err(|_| Malformed)?;
         let mut pins = Self::new(chain, reader.u64()?);

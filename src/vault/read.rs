@@ -215,7 +215,7 @@ impl<'a> Vault<'a> {
     }
 }
 
-fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
+pub(super) fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
     let mut reader = Reader::new(plain);
     let count = reader.u32()?;
     let records = (0..count).map(|_| Record::read(&mut reader)).collect::<Result<_, _>>()?;

@@ -44,7 +44,7 @@ struct Writer<'c> {
 impl<'c> Writer<'c> {
     fn new(chance: &'c mut Chance) -> Self {
         let folder = folder();
-        let log = Log::at(folder.path());
+        let log = Log::at(folder.path()).unwrap();
         let mut writer = Self { folder, log, minutes: 0, chance };
         writer.later();
         writer
@@ -160,7 +160,7 @@ impl Case {
         let report = verify(&folder, AuditKey::of(&KEY), None, |_, _| {}).unwrap().unwrap();
         let fork = 1 + writer.chance.below(all(&log).len() - 1);
         write(&folder, &cut_after(&log, fork));
-        writer.log = Log::at(&folder);
+        writer.log = Log::at(&folder).unwrap();
         writer.steps();
         Self { other: read(&folder), log, report, fork }
     }

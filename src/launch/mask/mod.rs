@@ -5,6 +5,8 @@
 //! empty parent that `--supervise` alone has.
 
 mod forms;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod matcher;
 mod plumbing;
 mod relay;
