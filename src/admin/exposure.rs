@@ -37,11 +37,32 @@ struct Holder {
     run: String,
     version: u32,
     host: String,
-    first: String,
-    last: String,
-    accesses: u64,
+    #[serde(flatten)]
+    held: Held,
+}
+
+/// What somebody had of a secret.
+#[derive(Serialize, Default, Debug)]
+pub(super) struct Held {
+    pub(super) first: String,
+    pub(super) last: String,
+    pub(super) accesses: u64,
     /// Process IDs of those that still run, on this host.
-    running: Vec<i32>,
+    pub(super) running: Vec<i32>,
+}
+
+impl Held {
+    /// Adds a grant; they come in the order of the log. `host` is this one.
+    pub(super) fn add(&mut self, record: &Record, host: &str) {
+        if self.accesses == 0 {
+            self.first.clone_from(&record.time);
+        }
+        self.last.clone_from(&record.time);
+        self.accesses += 1;
+        if still_runs(record, host) && !self.running.contains(&record.pid) {
+            self.running.push(record.pid);
+        }
+    }
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -61,25 +82,18 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Er
             run,
             version,
             host: record.host.clone(),
-            first: record.time.clone(),
-            last: String::new(),
-            accesses: 0,
-            running: Vec::new(),
+            held: Held::default(),
         });
-        holder.last.clone_from(&record.time);
-        holder.accesses += 1;
-        if still_runs(&record, &host) && !holder.running.contains(&record.pid) {
-            holder.running.push(record.pid);
-        }
+        holder.held.add(&record, &host);
         Ok(())
     })?;
     let holders: Vec<Holder> = holders.into_values().collect();
-    let first = holders.iter().map(|holder| holder.first.clone()).min();
-    let last = holders.iter().map(|holder| holder.last.clone()).max();
+    let first = holders.iter().map(|holder| holder.held.first.clone()).min();
+    let last = holders.iter().map(|holder| holder.held.last.clone()).max();
     let (Some(first), Some(last)) = (first, last) else {
         return Err(format!("there is no access to '{}' on record", arguments.name.escape_debug()).into());
     };
-    let accesses = holders.iter().map(|holder| holder.accesses).sum();
+    let accesses = holders.iter().map(|holder| holder.held.accesses).sum();
     let exposure = Exposure { secret: arguments.name.clone(), first, last, accesses, holders };
     match arguments.json {
         true => table::json(&exposure)?,
@@ -107,15 +121,15 @@ fn show(exposure: &Exposure) -> Result<(), Error> {
         .holders
         .iter()
         .map(|holder| {
-            let running: Vec<String> = holder.running.iter().map(ToString::to_string).collect();
+            let running: Vec<String> = holder.held.running.iter().map(ToString::to_string).collect();
             vec![
                 holder.chain.clone(),
                 holder.agent.clone(),
                 holder.run.clone(),
                 holder.version.to_string(),
                 holder.host.clone(),
-                time(&holder.first),
-                time(&holder.last),
+                time(&holder.held.first),
+                time(&holder.held.last),
                 if running.is_empty() { "-".into() } else { format!("pid {}", running.join(", ")) },
             ]
         })

@@ -10,6 +10,7 @@ mod init;
 mod progress;
 mod query;
 mod quickstart;
+mod report;
 mod schedule;
 mod secret;
 mod table;
