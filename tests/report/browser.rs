@@ -132,17 +132,21 @@ impl Browser {
         }
     }
 
-    /// A picture of the whole page, for people to look at.
-    pub fn picture(&mut self, file: &Path) {
-        let taken = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
-        std::fs::write(file, decoded(&taken)).unwrap();
+    /// A picture of the beginning of an element, for people to look at.
+    pub fn picture(&mut self, element: &str, name: &str) {
+        let place = self.value(&format!(
+            "(() => {{ const place = document.querySelector('{element}').getBoundingClientRect();
+               return {{x: 0, y: place.y + scrollY, width: innerWidth, height: Math.min(place.height, 1500), scale: 1}}; }})()"
+        ));
+        let taken = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true, "clip": place}));
+        keep(name, &decoded(&taken));
     }
 
     /// The page as it is printed.
-    pub fn print(&mut self, file: &Path) -> Vec<u8> {
+    pub fn print(&mut self, name: &str) -> Vec<u8> {
         let printed = self.call("Page.printToPDF", json!({"printBackground": false, "preferCSSPageSize": true}));
         let bytes = decoded(&printed);
-        std::fs::write(file, &bytes).unwrap();
+        keep(name, &bytes);
         bytes
     }
 }
@@ -151,6 +155,13 @@ impl Drop for Browser {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Leaves a picture in the folder `MENTIKO_PICTURES`, where one is named.
+fn keep(name: &str, bytes: &[u8]) {
+    if let Some(folder) = std::env::var_os("MENTIKO_PICTURES") {
+        std::fs::write(Path::new(&folder).join(name), bytes).unwrap();
     }
 }
 

@@ -16,7 +16,8 @@ use common::{Site, text};
 use mentiko_exec::audit::{Entry, Event, Log, Outcome};
 use mentiko_exec::instance::Instance;
 use mentiko_exec::memory::Arena;
-use mentiko_exec::vault::Vault;
+use mentiko_exec::policy::SecretName;
+use mentiko_exec::vault::{Vault, WriteLock};
 use serde_json::Value;
 
 /// Makes the report of a site; the page, and the exit status.
@@ -49,6 +50,22 @@ fn used() -> Site {
     site
 }
 
+/// Stores many secrets at once.
+fn store(site: &Site, names: &[String]) {
+    let instance = Instance::open(site.path()).unwrap();
+    let arena = Arena::new().unwrap();
+    let lock = WriteLock::take(&instance).unwrap();
+    let vault = Vault::open(&instance, instance.key.read(None, &arena).unwrap(), &arena).unwrap();
+    let mut contents = vault.read_all().unwrap();
+    for name in names {
+        let name: SecretName = name.parse().unwrap();
+        let mut record = Vault::new_record(name.clone(), 1_700_000_000);
+        vault.add_version(&mut record, &mut b"some value".to_vec(), 1_700_000_000).unwrap();
+        contents.insert(name, record);
+    }
+    vault.replace(&lock, &contents).unwrap();
+}
+
 /// Appends accesses with their MACs, as launches would.
 fn append(site: &Site, entries: &[Entry<'_>]) {
     let instance = Instance::open(site.path()).unwrap();
@@ -65,9 +82,11 @@ fn access<'a>(outcome: Outcome, secret: &'a str, chain: &'a str) -> Entry<'a> {
     Entry { secret, chain, agent, run, version, reason, ..Entry::new(Event::SecretAccess, outcome) }
 }
 
-/// Changes the last line of the log, and appends the result: a forgery that no MAC covers.
+/// Changes the last line that was not forged, and appends the result: a forgery that no MAC covers.
 fn forge(site: &Site, change: impl Fn(&mut Value)) {
-    let mut line = site.log().pop().unwrap();
+    let log = site.log();
+    let seq = log.last().unwrap()["seq"].clone();
+    let mut line = log.into_iter().find(|line| line["seq"] == seq).unwrap();
     change(&mut line);
     let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
     let before = std::fs::read_to_string(&path).unwrap();

@@ -1,21 +1,15 @@
-//! The page in headless Chromium. Pictures for people to look at are left in the folder
-//! `CARGO_TARGET_TMPDIR` of the build.
-
-use std::path::{Path, PathBuf};
+//! The page in headless Chromium. Pictures of it, for people to look at, are left in the folder that
+//! `MENTIKO_PICTURES` names.
 
 use mentiko_exec::audit::Outcome;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::common::Site;
-use crate::{access, append, forge, report, used};
+use crate::{access, append, forge, report, store, used};
 
 /// Rows with data that can be seen.
 const SHOWN: &str = "[...document.querySelectorAll('[data-row]')].filter(row => row.checkVisibility()).length";
-
-fn picture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
 
 /// Names that would run a script, or end an element, if they were put into a page as they are.
 const HOSTILE: &[&str] = &[
@@ -177,7 +171,7 @@ fn tampered_names_stay_text() {
     let text = text.as_str().unwrap();
     assert!(text.contains("\\u{202e}") && text.contains("\\u{2028}") && text.contains("\\u{1b}[31m"));
     assert!(!text.contains('\u{202e}') && !text.contains('\u{1b}'));
-    browser.picture(&picture("report-tampered.png"));
+    browser.picture("body", "report-tampered.png");
 }
 
 #[test]
@@ -211,8 +205,8 @@ fn the_policy_stops_what_escaping_would_miss() {
 #[test]
 fn a_large_instance_is_still_readable() {
     let site = Site::new();
-    site.set("UNUSED", "value-of-unused-1");
     let secrets: Vec<String> = (0..80).map(|number| format!("SECRET_NUMBER_{number:02}")).collect();
+    store(&site, &secrets);
     let chains: Vec<String> = (0..20).map(|number| format!("chain-of-some-length-{number:02}")).collect();
     let mut entries = Vec::new();
     for (at, secret) in secrets.iter().enumerate() {
@@ -232,7 +226,9 @@ fn a_large_instance_is_still_readable() {
         browser.media("screen", scheme);
         browser.open(&path);
         assert_eq!(browser.complaints(), [""; 0]);
-        browser.picture(&picture(&format!("report-{scheme}.png")));
+        for element in ["body", "#chains", "#denials"] {
+            browser.picture(element, &format!("report-{}-{scheme}.png", element.trim_start_matches('#')));
+        }
     }
     assert_eq!(browser.value("document.querySelectorAll('#heat td').length"), json!(1600));
     // Nothing stands out of the page: only the heat map may scroll, by itself.
@@ -246,7 +242,7 @@ fn a_large_instance_is_still_readable() {
     browser.media("print", "dark");
     assert_eq!(browser.value("document.getElementById('filters').checkVisibility()"), json!(false));
     assert_eq!(browser.value("getComputedStyle(document.body).backgroundColor"), json!("rgb(255, 255, 255)"));
-    let printed = browser.print(&picture("report-print.pdf"));
+    let printed = browser.print("report-print.pdf");
     assert!(printed.starts_with(b"%PDF-"));
 }
 

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// As many bars as can be told apart.
 const MOST: i32 = 92;
+/// The fewest days where nothing was asked for: a single bar says little.
+const FEWEST: i64 = 14;
 /// The longest time, in days: a record with a forged time squeezes the others, but not into nothing.
 const LONGEST: i32 = 3660;
 
@@ -36,6 +38,12 @@ impl Frame {
         };
         let bars = usize::try_from((days + days_each - 1) / days_each).unwrap_or(1);
         Self { first, last, days_each, bars, recent: None }
+    }
+
+    /// The same, and two weeks at least.
+    pub(super) fn from_record(first: Date, last: Date) -> Self {
+        let latest = last.checked_sub((FEWEST - 1).days()).unwrap_or(last);
+        Self::new(first.min(latest), last)
     }
 
     /// The bar of a time in RFC 3339; `None` where it is no time, or outside.
@@ -107,6 +115,16 @@ mod tests {
             assert_eq!(days.bar(time), bar, "{time}");
         }
         assert_eq!(days.day(91).to_string(), "2026-04-02");
+    }
+
+    #[test]
+    fn a_young_log_is_shown_with_two_weeks() {
+        let last = "2026-03-07".parse().unwrap();
+        for (first, expected) in
+            [("2026-03-07", "2026-02-22"), ("2026-02-23", "2026-02-22"), ("2026-01-01", "2026-01-01")]
+        {
+            assert_eq!(Frame::from_record(first.parse().unwrap(), last).first.to_string(), expected);
+        }
     }
 
     #[test]

@@ -291,11 +291,10 @@ fn frame(instance: &Instance, filter: &Filter, now: Timestamp) -> Result<Frame, 
     let date = |time: Timestamp| TimeZone::UTC.to_datetime(time).date();
     let just_before = |time: Timestamp| Timestamp::from_nanosecond(time.as_nanosecond() - 1).unwrap_or(time);
     let last = date(filter.until.map_or(now, |until| just_before(until).min(now)));
-    let first = match filter.since {
-        Some(since) => date(since),
-        None => first_day(instance, filter)?.unwrap_or(last),
-    };
-    Ok(Frame::new(first, last))
+    Ok(match filter.since {
+        Some(since) => Frame::new(date(since), last),
+        None => Frame::from_record(first_day(instance, filter)?.unwrap_or(last), last),
+    })
 }
 
 /// The day of the first record that fits.

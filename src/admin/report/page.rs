@@ -148,7 +148,7 @@ fn select<'a>(id: &str, options: impl Iterator<Item = &'a str>) -> Markup {
     html! {
         select id=(id) autocomplete="off" {
             option value="" { "all" }
-            @for option in options { option { (option) } }
+            @for option in options { option value=(option) { (option) } }
         }
     }
 }
