@@ -16,6 +16,7 @@ mod process;
 mod progress;
 mod query;
 mod quickstart;
+mod report;
 mod rotate;
 mod run;
 mod scan;

@@ -150,7 +150,7 @@ impl Emergency {
     /// Once for each process, which may hold several versions.
     fn running(&self) -> Vec<Process> {
         let mut running: Vec<Process> = Vec::new();
-        for process in self.exposure.holders.iter().flat_map(|holder| &holder.running) {
+        for process in self.exposure.holders.iter().flat_map(|holder| &holder.held.running) {
             if !running.contains(process) {
                 running.push(*process);
             }
@@ -275,9 +275,9 @@ fn holders(instance: &Instance, runs: &Runs, living: &[run::Run], name: &SecretN
         }
     }
     for holder in Exposure::of(&instance.audit, name.as_str())?.holders {
-        if !holder.running.is_empty() {
-            let Holder { agent, chain, run, version, running, .. } = holder;
-            let text = format!("agent {agent} of chain {chain} in run {run}, pid {}", listed(&running, ", "));
+        if !holder.held.running.is_empty() {
+            let Holder { agent, chain, run, version, held, .. } = holder;
+            let text = format!("agent {agent} of chain {chain} in run {run}, pid {}", listed(&held.running, ", "));
             holders.entry(version).or_default().insert(text);
         }
     }

@@ -270,7 +270,7 @@ pub(super) fn chains(scope: &Scope) -> Option<Vec<String>> {
     }
 }
 
-fn time(seconds: u64) -> String {
+pub(super) fn time(seconds: u64) -> String {
     let timestamp = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     timestamp.map_or_else(String::new, |time| time.to_string())
 }
