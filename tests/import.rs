@@ -105,6 +105,28 @@ fn without_a_yes_nothing_is_stored() {
 }
 
 #[test]
+fn on_a_terminal_both_questions_are_asked() {
+    let site = Site::new();
+    let answered = |answers: &str| {
+        let file = write(&site.file(".env"), ENV);
+        let line = format!("'{}' secret import '{file}'", env!("CARGO_BIN_EXE_mentiko"));
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &line, "/dev/null"]).env("MENTIKO_INSTANCE", site.path());
+        let output = common::output_with_input(&mut terminal, answers.as_bytes());
+        (output.status.code(), text(&output.stdout), Path::new(&file).exists())
+    };
+    let (status, shown, is_left) = answered("n\n");
+    assert!(shown.contains("Store 3 secrets? [y/N]") && !shown.contains("Remove"), "{shown}");
+    assert_eq!((status, is_left), (Some(1), true));
+    let (status, shown, is_left) = answered("y\nn\n");
+    assert!(shown.contains("stored 3 secrets: 3 new") && shown.contains(".env? [y/N]"), "{shown}");
+    assert_eq!((status, is_left), (Some(0), true));
+    let (status, shown, is_left) = answered("y\ny\n");
+    assert!(shown.contains("3 as new versions"), "{shown}");
+    assert_eq!((status, is_left), (Some(0), false));
+}
+
+#[test]
 fn what_is_refused_is_named_and_keeps_the_file() {
     let site = Site::new();
     let long = "x".repeat(131_001);
