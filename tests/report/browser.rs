@@ -27,7 +27,7 @@ impl Browser {
         let home = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         // Commands come by descriptor 3, answers go to 4.
-        let script = r#"for browser in chromium-headless-shell chromium; do
+        let script = r#"for browser in chromium-headless-shell chromium google-chrome; do
             program=$(command -v $browser) && exec "$program" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null
         done
         echo "chromium is not installed; tests/run installs it" >&2; exit 1"#;
