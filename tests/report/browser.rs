@@ -17,6 +17,8 @@ pub struct Browser {
     session: Option<String>,
     calls: u64,
     events: Vec<Value>,
+    /// What is open.
+    url: String,
     _home: tempfile::TempDir,
 }
 
@@ -25,7 +27,7 @@ impl Browser {
         let home = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         // Commands come by descriptor 3, answers go to 4.
-        let script = r#"for browser in chromium-headless-shell chromium; do
+        let script = r#"for browser in chromium-headless-shell chromium google-chrome; do
             program=$(command -v $browser) && exec "$program" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null
         done
         echo "chromium is not installed; tests/run installs it" >&2; exit 1"#;
@@ -47,7 +49,8 @@ impl Browser {
                 }
             }
         });
-        let mut browser = Self { child, to, from, session: None, calls: 0, events: Vec::new(), _home: home };
+        let mut browser =
+            Self { child, to, from, session: None, calls: 0, events: Vec::new(), url: String::new(), _home: home };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
@@ -86,8 +89,8 @@ impl Browser {
     /// Opens a file, and waits until all of it was loaded.
     pub fn open(&mut self, file: &Path) {
         self.events.clear();
-        let url = format!("file://{}", file.display());
-        let opened = self.call("Page.navigate", json!({"url": url}));
+        self.url = format!("file://{}", file.display());
+        let opened = self.call("Page.navigate", json!({"url": self.url}));
         assert!(opened.get("errorText").is_none(), "{opened}");
         while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             self.next();
@@ -111,7 +114,7 @@ impl Browser {
         let events = self.events.iter();
         let told = events.filter(|event| {
             told.iter().any(|method| event["method"] == *method)
-                || event["method"] == "Network.requestWillBeSent" && event["params"]["type"] != "Document"
+                || event["method"] == "Network.requestWillBeSent" && event["params"]["request"]["url"] != self.url
         });
         told.map(ToString::to_string).collect()
     }

@@ -2,9 +2,11 @@
 
 mod frame;
 mod gather;
+mod heat;
 mod page;
 mod parts;
 mod place;
+mod sections;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -31,9 +33,9 @@ const WITHIN: i32 = 30;
 #[derive(clap::Args, Debug)]
 #[command(
     group = clap::ArgGroup::new("form").required(true).multiple(true),
-    after_help = "The page needs no network and shows no value. The instance key is needed: the vault has the names \
-                  and schedules, and the key of the log; values stay sealed. The file is readable by its owner alone, \
-                  for names are in it.\n\n\
+    after_help = "The page needs no network and shows no value. The instance key is needed: the vault has the names and\n\
+                  schedules, and the key of the log; values stay sealed. The file is readable by its owner alone, for\n\
+                  names are in it.\n\n\
                   Exit status: 0 the log verifies, 1 it does not (the report says so too) or an error.\n\n\
                   Examples:\n  mentiko audit report --html report.html --since 30d\n  \
                   mentiko audit report --json --since 2026-03-01 --until 2026-03-31"
