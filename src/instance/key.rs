@@ -10,6 +10,8 @@ use crate::memory::{self, Arena};
 
 /// The longest passphrase that is read: 1 KiB.
 pub const MAX_PASSPHRASE: usize = 1024;
+/// Bytes of a recovery key: 160 bits.
+pub const RECOVERY_KEY: usize = 20;
 
 /// Where instance.json says that the key comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum InstanceKey<'a> {
     Bytes(&'a [u8; 32]),
     /// A passphrase: opens slots of kind 2, through Argon2id.
     Passphrase(&'a [u8]),
+    /// What a recovery code stands for: opens slots of kind 3.
+    Recovery(&'a [u8; RECOVERY_KEY]),
 }
 
 impl std::fmt::Debug for InstanceKey<'_> {
@@ -173,7 +177,7 @@ mod tests {
         let arena = Arena::new().unwrap();
         match key_from(&mut &input[..], "key", &arena) {
             Ok(InstanceKey::Bytes(key)) => Ok(*key),
-            Ok(InstanceKey::Passphrase(_)) => unreachable!(),
+            Ok(_) => unreachable!(),
             Err(error) => Err(error.to_string()),
         }
     }

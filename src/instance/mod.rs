@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 pub use config::{AuditSync, FencePolicy, Instance, Policy, Uuid};
 pub use json::{Tree, kind_of};
-pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newline};
+pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};
 pub use prompt::ask;
 pub use random::{fill, uuid_v7};

@@ -54,11 +54,25 @@ impl<'a> Reader<'a> {
         let length = self.u16()?;
         std::str::from_utf8(self.take(length.into())?).map_err(|_| Malformed)
     }
+
+    /// A u32 length and as many bytes of UTF-8.
+    pub(super) fn long_text(&mut self) -> Result<&'a str, Malformed> {
+        let length = usize::try_from(self.u32()?).map_err(|_| Malformed)?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| Malformed)
+    }
 }
 
 /// The other direction.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
     let length = u16::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// The other direction.
+pub(super) fn put_long_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
+    let length = u32::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
     Ok(())

@@ -42,6 +42,10 @@ impl AuditKey<'_> {
     pub fn checker(&self) -> MacChecker {
         MacChecker(crypto::keyed(self.0))
     }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        self.0
+    }
 }
 
 /// An [`AuditKey`] made ready to check many MACs; wipes itself.
@@ -81,6 +85,11 @@ impl RootKey<'_> {
     /// Seals one bucket of one generation: never used twice, for the write salt is fresh.
     pub(super) fn bucket(&self, write_salt: &[u8; 32], generation: u64, index: u32) -> Key {
         self.derive(&[b"mentiko/1 bucket", write_salt, &generation.to_le_bytes(), &index.to_le_bytes()])
+    }
+
+    /// Seals the ledger of one generation: as above.
+    pub(super) fn ledger(&self, write_salt: &[u8; 32], generation: u64) -> Key {
+        self.derive(&[b"mentiko/1 ledger", write_salt, &generation.to_le_bytes()])
     }
 
     /// Seals one version of one value: never used twice, for its salt is fresh.

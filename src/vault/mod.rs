@@ -11,6 +11,7 @@ mod header;
 mod keys;
 #[cfg(test)]
 mod known_answers;
+mod ledger;
 mod pins;
 mod read;
 mod record;
@@ -29,6 +30,7 @@ pub use header::MAX_BUCKETS;
 #[cfg(feature = "admin")]
 pub use keys::MacChecker;
 pub use keys::{AuditKey, RootKey};
+pub use ledger::{Approval, Era, Ledger};
 pub use pins::Pins;
 pub use read::{Contents, Vault};
 pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};

@@ -22,6 +22,7 @@ enum Kind {
     None = 0,
     InstanceKey = 1,
     Passphrase = 2,
+    Recovery = 3,
 }
 
 /// The cost of Argon2id (RFC 9106) for a passphrase.
@@ -75,6 +76,7 @@ impl Slot {
             [0, 0, 0, 0] => Kind::None,
             [1, 0, 0, 0] => Kind::InstanceKey,
             [2, 0, 0, 0] => Kind::Passphrase,
+            [3, 0, 0, 0] => Kind::Recovery,
             _ => return Err(Malformed),
         };
         Ok(Self {
@@ -113,6 +115,7 @@ impl Slot {
                 slot.kind = Kind::Passphrase;
                 slot.cost = cost;
             }
+            InstanceKey::Recovery(_) => slot.kind = Kind::Recovery,
         }
         fill(&mut slot.salt)?;
         fill(&mut slot.nonce)?;
@@ -146,6 +149,8 @@ impl Slot {
         let info: [&[u8]; 3] = [b"mentiko/1 slot", instance.as_bytes(), vault_id];
         match (self.kind, key) {
             (Kind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            // As good as a key: 160 random bits need no stretching.
+            (Kind::Recovery, InstanceKey::Recovery(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
             (Kind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
                 let stretched = self.stretch(passphrase)?;
                 Some(crypto::hkdf(stretched.as_ref(), &self.salt, &info))
@@ -199,6 +204,7 @@ mod tests {
         for (right, wrong) in [
             (InstanceKey::Bytes(&[3; 32]), InstanceKey::Bytes(&[4; 32])),
             (InstanceKey::Passphrase(b"correct horse"), InstanceKey::Passphrase(b"correct horsf")),
+            (InstanceKey::Recovery(&[3; 20]), InstanceKey::Recovery(&[4; 20])),
         ] {
             let slot = seal(right);
             assert!(opens(&slot, right, 1, &VAULT));
@@ -208,6 +214,8 @@ mod tests {
         }
         let bytes = seal(InstanceKey::Bytes(&[3; 32]));
         assert!(!opens(&bytes, InstanceKey::Passphrase(&[3; 32]), 1, &VAULT));
+        let recovery = seal(InstanceKey::Recovery(&[3; 20]));
+        assert!(!opens(&recovery, InstanceKey::Passphrase(&[3; 20]), 1, &VAULT));
     }
 
     #[test]
