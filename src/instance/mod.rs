@@ -6,6 +6,8 @@ pub mod fuzzing;
 mod json;
 mod key;
 mod locate;
+#[cfg(feature = "admin")]
+mod pending;
 mod prompt;
 mod random;
 mod trusted;
@@ -14,8 +16,10 @@ use std::path::PathBuf;
 
 pub use config::{AuditSync, FencePolicy, Instance, Policy, Uuid};
 pub use json::{Tree, kind_of};
-pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_secret, without_newline};
+pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};
+#[cfg(feature = "admin")]
+pub use pending::PendingKey;
 pub use prompt::ask;
 pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]

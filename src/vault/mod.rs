@@ -15,6 +15,8 @@ mod ledger;
 mod pins;
 mod read;
 mod record;
+#[cfg(feature = "admin")]
+mod rekey;
 mod rotation;
 mod runs;
 mod secret;
@@ -34,10 +36,12 @@ pub use ledger::{Approval, Era, Ledger};
 pub use pins::Pins;
 pub use read::{Contents, Vault};
 pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};
+#[cfg(feature = "admin")]
+pub use rekey::KeySlot;
 pub use rotation::Rotation;
 pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
-pub use slots::PassphraseCost;
+pub use slots::{PassphraseCost, SlotKind};
 #[cfg(feature = "admin")]
 pub use values::Value;
 pub use write::{WriteLock, create};
@@ -78,6 +82,9 @@ pub enum Error {
     /// What is to be sealed is larger than the format allows.
     #[error("it is larger than the vault's format allows")]
     TooLarge,
+    /// Each slot has a key.
+    #[error("all 8 key slots are in use; empty one with 'mentiko key remove N'")]
+    NoFreeSlot,
     /// The vault holds as much as it can.
     #[error("the vault holds 1000000 secrets, its largest number")]
     Full,

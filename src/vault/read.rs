@@ -30,6 +30,8 @@ pub struct Vault<'a> {
     root: RootKey<'a>,
     audit: AuditKey<'a>,
     first: Vec<u8>,
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))]
+    slot: usize,
 }
 
 /// Every record of a vault, by name.
@@ -46,16 +48,22 @@ impl<'a> Vault<'a> {
         let length = read_up_to(&file, &mut first, 0).map_err(cant_read)?;
         first.truncate(length);
         let raw = Unauthenticated::parse(&path, &first, size)?;
-        let root = open_a_slot(&raw, key, instance, arena)?
+        let (slot, root) = open_a_slot(&raw, key, instance, arena)?
             .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
         let header = raw.authenticate(&path, &root)?;
         let audit = root.audit(arena)?;
-        Ok(Self { path, file, size, header, root, audit, first })
+        Ok(Self { path, file, size, header, root, audit, first, slot })
     }
 
     /// How many times it has been written: 1 for a new one.
     pub fn generation(&self) -> u64 {
         self.header.generation
+    }
+
+    /// The number of the key slot that was opened.
+    #[cfg(feature = "admin")]
+    pub fn slot(&self) -> usize {
+        self.slot
     }
 
     /// The key of the access log.
@@ -275,10 +283,10 @@ fn open_a_slot<'a>(
     key: InstanceKey<'_>,
     instance: &Instance,
     arena: &'a Arena,
-) -> Result<Option<RootKey<'a>>, Error> {
-    for slot in raw.slots() {
+) -> Result<Option<(usize, RootKey<'a>)>, Error> {
+    for (slot, number) in raw.slots().iter().zip(1..) {
         if let Some(root) = slot.open(key, instance.id, raw.vault_id(), arena)? {
-            return Ok(Some(root));
+            return Ok(Some((number, root)));
         }
     }
     Ok(None)

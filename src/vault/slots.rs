@@ -18,10 +18,14 @@ pub(super) const SLOT: usize = 4 + 12 + 32 + NONCE + 32 + TAG;
 /// What opens a slot. The numbers stand in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Kind {
+pub enum SlotKind {
+    /// Nothing: it is not in use.
     None = 0,
+    /// 32 bytes from the instance's key source.
     InstanceKey = 1,
+    /// A passphrase.
     Passphrase = 2,
+    /// A recovery code.
     Recovery = 3,
 }
 
@@ -53,7 +57,7 @@ impl PassphraseCost {
 
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    kind: Kind,
+    kind: SlotKind,
     cost: PassphraseCost,
     salt: [u8; 32],
     nonce: [u8; NONCE],
@@ -64,19 +68,24 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) const fn none() -> Self {
         let cost = PassphraseCost { memory: 0, passes: 0, lanes: 0 };
-        Self { kind: Kind::None, cost, salt: [0; 32], nonce: [0; NONCE], sealed: [0; 32], tag: [0; TAG] }
+        Self { kind: SlotKind::None, cost, salt: [0; 32], nonce: [0; NONCE], sealed: [0; 32], tag: [0; TAG] }
     }
 
     pub(super) fn is_none(&self) -> bool {
-        self.kind == Kind::None
+        self.kind == SlotKind::None
+    }
+
+    #[cfg(feature = "admin")]
+    pub(super) fn describe(&self, number: usize) -> super::KeySlot {
+        super::KeySlot { number, kind: self.kind, cost: self.cost }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let kind = match reader.array()? {
-            [0, 0, 0, 0] => Kind::None,
-            [1, 0, 0, 0] => Kind::InstanceKey,
-            [2, 0, 0, 0] => Kind::Passphrase,
-            [3, 0, 0, 0] => Kind::Recovery,
+            [0, 0, 0, 0] => SlotKind::None,
+            [1, 0, 0, 0] => SlotKind::InstanceKey,
+            [2, 0, 0, 0] => SlotKind::Passphrase,
+            [3, 0, 0, 0] => SlotKind::Recovery,
             _ => return Err(Malformed),
         };
         Ok(Self {
@@ -110,12 +119,12 @@ impl Slot {
     ) -> Result<Self, Error> {
         let mut slot = Self::none();
         match key {
-            InstanceKey::Bytes(_) => slot.kind = Kind::InstanceKey,
+            InstanceKey::Bytes(_) => slot.kind = SlotKind::InstanceKey,
             InstanceKey::Passphrase(_) => {
-                slot.kind = Kind::Passphrase;
+                slot.kind = SlotKind::Passphrase;
                 slot.cost = cost;
             }
-            InstanceKey::Recovery(_) => slot.kind = Kind::Recovery,
+            InstanceKey::Recovery(_) => slot.kind = SlotKind::Recovery,
         }
         fill(&mut slot.salt)?;
         fill(&mut slot.nonce)?;
@@ -148,10 +157,10 @@ impl Slot {
     fn kek(&self, key: InstanceKey<'_>, instance: Uuid, vault_id: &[u8; 16]) -> Option<Key> {
         let info: [&[u8]; 3] = [b"mentiko/1 slot", instance.as_bytes(), vault_id];
         match (self.kind, key) {
-            (Kind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            (SlotKind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
             // As good as a key: 160 random bits need no stretching.
-            (Kind::Recovery, InstanceKey::Recovery(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
-            (Kind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
+            (SlotKind::Recovery, InstanceKey::Recovery(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            (SlotKind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
                 let stretched = self.stretch(passphrase)?;
                 Some(crypto::hkdf(stretched.as_ref(), &self.salt, &info))
             }

@@ -42,6 +42,8 @@ impl WriteLock {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = open(&lock, flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
         let lock = Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno))?;
+        #[cfg(feature = "admin")]
+        instance.key.remove_pending();
         Ok(Self { path, _lock: lock })
     }
 }
