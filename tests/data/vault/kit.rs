@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mentiko_exec::instance::{FencePolicy, Instance, InstanceKey, KeySource, Policy, Uuid};
+use mentiko_exec::instance::{ApprovalPolicy, FencePolicy, Instance, InstanceKey, KeySource, Policy, Uuid};
 use mentiko_exec::memory::Arena;
-use mentiko_exec::policy::{AgentName, Decision, Definition, SecretName, decide};
+use mentiko_exec::policy::{AgentName, Decision, Definition, SecretName, decide, review};
 use mentiko_exec::vault::{Contents, Error, Vault};
 use serde_json::Value;
 
@@ -197,7 +197,9 @@ pub fn open_granted(vault: &Vault<'_>, contents: &Contents, arena: &Arena) -> Re
     let definition = Definition::parse(Path::new("content.json"), &chain, text.as_bytes()).unwrap();
     let agent: AgentName = "a".parse().unwrap();
     let facts = |name: &SecretName| contents.get(name).map(mentiko_exec::vault::Record::facts);
-    let Decision::Granted(grants) = decide(&definition, &agent, &[], facts) else { panic!("denied") };
+    let looked_up = || Ok::<_, std::convert::Infallible>(None);
+    let Ok(reviewed) = review(&definition, ApprovalPolicy::NotRequired, looked_up);
+    let Decision::Granted(grants) = decide(reviewed.unwrap(), &agent, &[], facts) else { panic!("denied") };
     let mut values = Values::new();
     for grant in grants {
         let record = &contents[grant.secret()];
