@@ -110,9 +110,17 @@ def read_pins(path, root, vault_id):
     with open(path, "rb") as file:
         data = file.read()
     run = os.path.basename(path).removesuffix(".run")
-    need(data[:8] == b"MENTRUN1", "not MENTRUN1")
-    key = hkdf(root, b"", b"mentiko/1 run" + data[8:40])
-    fields = Fields(AESGCM(key).decrypt(data[40:52], data[52:], b"MENTRUN1" + vault_id + run.encode()))
+    blocks, plain = Fields(data), None
+    while blocks.rest:
+        need(blocks.take(8) == b"MENTRUN1", "not MENTRUN1")
+        length, salt, nonce = blocks.number("I"), blocks.take(32), blocks.take(12)
+        sealed, aad = blocks.take(length + 16), b"MENTRUN1" + vault_id + run.encode()
+        try:
+            plain = plain or AESGCM(hkdf(root, b"", b"mentiko/1 run" + salt)).decrypt(nonce, sealed, aad)
+        except InvalidTag:
+            pass
+    need(plain, "no block opens")
+    fields = Fields(plain)
     pins = {"run": run, "chain": fields.name("._-"), "created": fields.number("Q")}
     pins["versions"] = {fields.name("._/-"): fields.number("I") for _ in range(fields.number("H"))}
     need(not fields.rest, "bytes after the pins")

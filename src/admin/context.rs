@@ -87,7 +87,7 @@ pub(super) fn changes(
                 ..Entry::new(change.event, Outcome::Done)
             })
             .collect();
-        log.append(&entries, Some(vault.audit_key())).map_err(unrecorded)?;
+        log.append(&entries, Some(&vault.log_key())).map_err(unrecorded)?;
         Ok(changes)
     })
 }
@@ -119,7 +119,7 @@ pub(super) fn rewrite(
             generation: Some(written.generation),
             ..Entry::new(event, Outcome::Done)
         };
-        log.append(&[entry], Some(vault.audit_key())).map_err(unrecorded)
+        log.append(&[entry], Some(&vault.log_key())).map_err(unrecorded)
     })
 }
 

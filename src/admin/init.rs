@@ -174,7 +174,7 @@ pub(super) fn make(
     write_new(&configuration, format!("{text}\n").as_bytes(), 0o644)?;
     let opened = with_wiped_stack(|| vault::Vault::open(&instance, key, arena))?;
     let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::InstanceInit, Outcome::Done) };
-    Log::open(&instance)?.append(&[entry], Some(opened.audit_key()))?;
+    Log::open(&instance)?.append(&[entry], Some(&opened.log_key()))?;
     Ok(instance)
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::context::{self, Rewritten};
-use super::{Common, Error, recovery, table, value};
+use super::{Common, Error, recovery, rekey, table, value};
 use crate::audit::Event;
 use crate::instance::{Instance, InstanceKey, KeySource, PendingKey, fill, read_key};
 use crate::memory::{Arena, adopt};
@@ -34,6 +34,8 @@ pub(super) enum Command {
         #[arg(value_name = "N")]
         number: usize,
     },
+    /// Seal everything anew, under a new key: older copies of the key open nothing any more
+    Rotate(rekey::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -67,12 +69,13 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
         Command::List { json } => list(common, json)?,
         Command::Add(arguments) => add(common, &arguments)?,
         Command::Remove { number } => remove(common, number)?,
+        Command::Rotate(arguments) => return rekey::run(common, &arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What opens a slot, in words.
-fn name(kind: SlotKind) -> &'static str {
+pub(super) fn name(kind: SlotKind) -> &'static str {
     match kind {
         SlotKind::None => "none",
         SlotKind::InstanceKey => "instance key",
@@ -141,7 +144,7 @@ fn add(common: &Common, arguments: &Add) -> Result<(), Error> {
         }
         // In place only once the vault opens under it.
         let pending = makes_file.map(|(path, key)| PendingKey::write(path, key)).transpose()?;
-        let (number, generation) = vault.add_key(lock, added, &instance)?;
+        let (number, generation) = vault.add_key(lock, added, &instance, None)?;
         slot = number;
         pending.map(PendingKey::put_in_place).transpose()?;
         Ok(Rewritten { generation, chain: None, detail: Some(format!("slot {number}: {}", kind_of(added))) })
@@ -203,7 +206,7 @@ fn added<'a>(
     }
 }
 
-fn is_missing(path: &std::path::Path) -> bool {
+pub(super) fn is_missing(path: &std::path::Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 

@@ -18,6 +18,7 @@ mod progress;
 mod query;
 mod quickstart;
 mod recovery;
+mod rekey;
 mod report;
 mod rotate;
 mod run;

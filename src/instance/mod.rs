@@ -25,7 +25,7 @@ pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::replace_file;
 pub(crate) use trusted::sync_folder;
-pub use trusted::{Access, open as open_trusted, open_at, open_folder, read as read_trusted};
+pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

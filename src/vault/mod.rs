@@ -5,6 +5,8 @@
 
 mod bytes;
 mod crypto;
+#[cfg(feature = "admin")]
+mod eras;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod header;
@@ -13,6 +15,7 @@ mod keys;
 mod known_answers;
 mod ledger;
 mod pins;
+mod place;
 mod read;
 mod record;
 #[cfg(feature = "admin")]
@@ -28,20 +31,22 @@ mod write;
 use std::path::PathBuf;
 
 pub use crypto::{hmac, hmac_is, sha256};
+#[cfg(feature = "admin")]
+pub use eras::{AuditKeys, MacCheckers};
 pub use header::MAX_BUCKETS;
 #[cfg(feature = "admin")]
 pub use keys::MacChecker;
-pub use keys::{AuditKey, RootKey};
+pub use keys::{AuditKey, LogKey, RootKey};
 pub use ledger::{Approval, Era, Ledger};
 pub use pins::Pins;
 pub use read::{Contents, Vault};
 pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};
 #[cfg(feature = "admin")]
-pub use rekey::KeySlot;
+pub use rekey::{KeySlot, NewRoot};
 pub use rotation::Rotation;
 pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
-pub use slots::{PassphraseCost, SlotKind};
+pub use slots::{PassphraseCost, SLOTS as KEY_SLOTS, SlotKind};
 #[cfg(feature = "admin")]
 pub use values::Value;
 pub use write::{WriteLock, create};

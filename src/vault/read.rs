@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -11,8 +12,9 @@ use super::bytes::{Malformed, Reader};
 use super::crypto::{self, Key, NONCE, TAG};
 use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticated};
 use super::ledger::{self, Approval, Ledger};
-use super::{AuditKey, Error, Record, RootKey};
-use crate::instance::{self, Access, Instance, InstanceKey, open_trusted};
+use super::place::Place;
+use super::{AuditKey, Error, LogKey, Record, RootKey};
+use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder};
 use crate::memory::{Arena, equal};
 use crate::policy::{ChainName, SecretName};
 
@@ -24,7 +26,7 @@ const FIRST_READ: usize = 4096;
 #[derive(Debug)]
 pub struct Vault<'a> {
     path: PathBuf,
-    file: File,
+    place: Arc<Place>,
     size: u64,
     header: Header,
     root: RootKey<'a>,
@@ -41,7 +43,7 @@ impl<'a> Vault<'a> {
     /// Opens the instance's vault with its key.
     pub fn open(instance: &Instance, key: InstanceKey<'_>, arena: &'a Arena) -> Result<Self, Error> {
         let path = instance.vault.clone();
-        let file = open_trusted(&path, Access::OthersRead)?;
+        let (folder, file) = open_with_folder(&path, Access::OthersRead)?;
         let cant_read = |error| Error::Instance(instance::Error::file("read", &path, error));
         let size = file.metadata().map_err(cant_read)?.len();
         let mut first = vec![0; FIRST_READ];
@@ -52,7 +54,8 @@ impl<'a> Vault<'a> {
             .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
         let header = raw.authenticate(&path, &root)?;
         let audit = root.audit(arena)?;
-        Ok(Self { path, file, size, header, root, audit, first, slot })
+        let place = Arc::new(Place::new(&path, folder, file, header.vault_id));
+        Ok(Self { path, place, size, header, root, audit, first, slot })
     }
 
     /// How many times it has been written: 1 for a new one.
@@ -71,6 +74,11 @@ impl<'a> Vault<'a> {
         self.audit
     }
 
+    /// The same, for appending to it.
+    pub fn log_key(&self) -> LogKey<'a> {
+        LogKey::new(self.audit, Arc::clone(&self.place))
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -79,7 +87,7 @@ impl<'a> Vault<'a> {
     /// Whether no other has been put in its place since it was opened.
     pub fn is_latest(&self) -> bool {
         let same = |now: Metadata, opened: Metadata| (now.dev(), now.ino()) == (opened.dev(), opened.ino());
-        std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.file.metadata()?))).unwrap_or(false)
+        std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.place.file.metadata()?))).unwrap_or(false)
     }
 
     pub(super) fn root(&self) -> RootKey<'a> {
@@ -237,7 +245,7 @@ impl<'a> Vault<'a> {
     }
 
     fn read_exactly(&self, bytes: &mut [u8], offset: u64, index: u32) -> Result<(), Error> {
-        self.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
+        self.place.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => self.damaged(format!("it ends within {}", self.name_of(index))),
             _ => Error::Instance(instance::Error::file("read", &self.path, error)),
         })

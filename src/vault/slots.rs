@@ -11,7 +11,7 @@ use crate::instance::{InstanceKey, Uuid, fill};
 use crate::memory::Arena;
 
 /// How many slots a header has.
-pub(super) const SLOTS: usize = 8;
+pub const SLOTS: usize = 8;
 /// Bytes of a slot.
 pub(super) const SLOT: usize = 4 + 12 + 32 + NONCE + 32 + TAG;
 
@@ -41,13 +41,15 @@ pub struct PassphraseCost {
 }
 
 impl Default for PassphraseCost {
-    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
     fn default() -> Self {
-        Self { memory: 64 * 1024, passes: 3, lanes: 4 }
+        Self::RECOMMENDED
     }
 }
 
 impl PassphraseCost {
+    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
+    pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
+
     /// What is tried at all: a forged header must not make the reader use up the machine.
     fn is_bearable(self) -> bool {
         let work = u64::from(self.memory) * u64::from(self.passes);
