@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use mentiko_exec::fuzzing::vault::no_value;
 use mentiko_exec::policy::{Decision, Definition, Reason, Scope, SecretName, decide};
 use mentiko_exec::vault::{State, Vault, Version};
+use mentiko_exec_fuzz::reviewed;
 use serde_json::json;
 
 const SECRETS: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
@@ -222,7 +223,7 @@ fuzz_target!(|input: Input| {
         Some(record.facts_for(pinned.map(u32::from)))
     };
     let kept_names: Vec<SecretName> = kept.iter().map(|name| name.parse().unwrap()).collect();
-    let decision = decide(&definition, &agent.parse().unwrap(), &kept_names, facts);
+    let decision = decide(reviewed(&definition), &agent.parse().unwrap(), &kept_names, facts);
 
     let asked = match &model.agents {
         None => Some(model.list.iter().map(|name| (*name, *name)).collect()),

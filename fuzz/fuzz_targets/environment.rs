@@ -17,7 +17,7 @@ use mentiko_exec::launch::{Environment, Site};
 use mentiko_exec::memory::Arena;
 use mentiko_exec::policy::{Decision, Definition, SecretName, decide};
 use mentiko_exec::vault::{Contents, Vault};
-use mentiko_exec_fuzz::{KEY, arena, instance, secret};
+use mentiko_exec_fuzz::{KEY, arena, instance, reviewed, secret};
 use serde_json::json;
 
 const SECRETS: [&str; 6] = ["A", "B", "API_KEY", "a/b", "x.y", "Z"];
@@ -116,7 +116,7 @@ fuzz_target!(|input: Input| {
     contents.retain(|name, _| names.contains(name));
     let kept = inherited.kept_secrets(&contents);
     let facts = |name: &SecretName| contents.get(name).map(|record| record.facts());
-    let decision = decide(&definition, &"one".parse().unwrap(), &kept, facts);
+    let decision = decide(reviewed(&definition), &"one".parse().unwrap(), &kept, facts);
     let is_asked = |secret: &str| asked.values().any(|name| *name == secret);
     let may = asked.values().all(|name| values.contains_key(name))
         && keep.iter().all(|name| !values.contains_key(name) || is_asked(name));
@@ -133,7 +133,7 @@ fuzz_target!(|input: Input| {
     };
     let secrets: Vec<_> = grants.into_iter().map(open).collect();
     let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
-    let recorded = site.log.grant(&entry, &secrets, vault.audit_key()).unwrap();
+    let recorded = site.log.grant(&entry, &secrets, &vault.log_key()).unwrap();
     let environment = Environment::build(&site, inherited, &contents, secrets, &recorded).unwrap();
     let found: Vec<Vec<u8>> = variables(&environment).into_iter().map(|text| text.into_bytes()).collect();
 

@@ -11,7 +11,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use mentiko_exec::audit::{Entry, Event, Log, Outcome, Report, head, segments, verify};
 use mentiko_exec::fuzzing::audit::{end, is_record, log};
-use mentiko_exec::fuzzing::vault::audit_key;
+use mentiko_exec::fuzzing::vault::{audit_key, log_key};
 use mentiko_exec::vault::AuditKey;
 use mentiko_exec_fuzz::folder;
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn key() -> AuditKey<'static> {
 fn append(log: &Log, lines: u8, reason: &str, with_key: bool) {
     let outcome = if with_key { Outcome::Granted } else { Outcome::Denied };
     let entry = Entry { reason: Some(reason), generation: Some(7), ..Entry::new(Event::SecretAccess, outcome) };
-    log.append(&vec![entry; 1 + usize::from(lines % 3)], with_key.then(key)).unwrap();
+    log.append(&vec![entry; 1 + usize::from(lines % 3)], with_key.then(|| log_key(&KEY)).as_ref()).unwrap();
 }
 
 /// The log verifies after a launch with the key, and nothing is left for later.

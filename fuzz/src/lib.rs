@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use mentiko_exec::instance::{Instance, InstanceKey};
+use mentiko_exec::instance::{ApprovalPolicy, Instance, InstanceKey};
 use mentiko_exec::memory::Arena;
+use mentiko_exec::policy::{Definition, Reviewed, review};
 use mentiko_exec::vault::{PassphraseCost, Record, Vault, WriteLock, create};
 
 /// The key of every instance here.
@@ -28,6 +29,12 @@ pub fn instance() -> Instance {
     let lock = WriteLock::take(&instance).unwrap();
     create(&lock, &instance, KEY, PassphraseCost::default(), arena()).unwrap();
     instance
+}
+
+/// A definition of an instance that asks for no approval.
+pub fn reviewed(definition: &Definition) -> Reviewed<'_> {
+    let Ok(reviewed) = review(definition, ApprovalPolicy::NotRequired, || Ok::<_, std::convert::Infallible>(None));
+    reviewed.unwrap()
 }
 
 /// An arena that stays.

@@ -87,7 +87,9 @@ pub(super) fn check(
     expect: Option<Expected>,
 ) -> Result<Result<Report, String>, Error> {
     let mut bar = progress::Bar::new("checking");
-    let report = match verify(&instance.audit, vault.audit_key(), expect, |done, total| bar.show(done, total))? {
+    let arena = Arena::new()?;
+    let keys = vault.audit_keys(&arena)?;
+    let report = match verify(&instance.audit, keys, expect, |done, total| bar.show(done, total))? {
         Ok(report) => report,
         Err(fault) => return Ok(Err(format!("the log does not verify: {fault}"))),
     };
@@ -127,7 +129,7 @@ fn prune(common: &Common, before: &str, dry_run: bool) -> Result<ExitCode, Error
         writeln!(out, "removed what an interrupted pruning had left over")?;
     }
     let mut bar = progress::Bar::new("checking");
-    let report = verify(folder, key, None, |done, total| bar.show(done, total))?
+    let report = verify(folder, vault.audit_keys(&arena)?, None, |done, total| bar.show(done, total))?
         .map_err(|fault| format!("the log does not verify, and stays as it is: {fault}"))?;
     let Some(pruning) = Pruning::before(folder, time, report.generation)? else {
         writeln!(out, "there is no whole month of records before {time:.0}; nothing was removed")?;
@@ -142,7 +144,7 @@ fn prune(common: &Common, before: &str, dry_run: bool) -> Result<ExitCode, Error
             generation: Some(vault.generation()),
             ..Entry::new(Event::LogPruned, Outcome::Done)
         };
-        Log::open(&instance)?.append(&[entry], Some(key))?;
+        Log::open(&instance)?.append(&[entry], Some(&vault.log_key()))?;
         pruning.run(folder, key)?;
         writeln!(out, "removed {what}:")?;
     }

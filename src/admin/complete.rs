@@ -293,7 +293,8 @@ fn kind_of(argument: &Arg) -> Option<Kind> {
 /// The names of the instance. Where there is none, or it can't be read, there are none: a shell's
 /// prompt is no place to say so.
 fn names(kind: Kind, seen: &Seen) -> BTreeSet<String> {
-    let common = Common { instance: seen.instance.clone(), passphrase_fd: None };
+    let common =
+        Common { instance: seen.instance.clone(), passphrase_fd: None, recovery_code: false, recovery_code_fd: None };
     let Ok(instance) = context::instance(&common) else { return BTreeSet::new() };
     match kind {
         Kind::Secret => query::known_names(&common, &instance).1,

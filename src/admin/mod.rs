@@ -11,11 +11,14 @@ mod export;
 mod exposure;
 mod import;
 mod init;
+mod key;
 mod man;
 mod process;
 mod progress;
 mod query;
 mod quickstart;
+mod recovery;
+mod rekey;
 mod report;
 mod rotate;
 mod run;
@@ -54,6 +57,12 @@ pub(crate) struct Common {
     /// Read the passphrase from this descriptor
     #[arg(long, global = true, value_name = "N")]
     passphrase_fd: Option<RawFd>,
+    /// Open the vault with a recovery code, which is asked for, instead of the configured key
+    #[arg(long, global = true)]
+    recovery_code: bool,
+    /// The same, with the code from this descriptor
+    #[arg(long, global = true, value_name = "N")]
+    recovery_code_fd: Option<RawFd>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -72,6 +81,9 @@ enum Command {
     /// Begin, end and list runs, which keep the versions that they were given
     #[command(subcommand, after_help = "Example: mentiko run start content-pipeline")]
     Run(run::Command),
+    /// Say what opens the vault, and change it
+    #[command(subcommand, after_help = "Example: mentiko key list")]
+    Key(key::Command),
     /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
@@ -157,6 +169,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Secret(command) => secret::run(&common, command),
         Command::Chain(command) => chain::run(&common, command),
         Command::Run(command) => run::run(&common, command),
+        Command::Key(command) => key::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Doctor(arguments) => doctor::run(&common, &arguments),

@@ -200,6 +200,7 @@ fn remove(common: &Common, name: SecretName, yes: bool) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "removed {name}")?)
 }
 
+/// Asks on standard error; no where nobody can answer.
 pub(super) fn confirmed(question: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
@@ -270,6 +271,7 @@ pub(super) fn chains(scope: &Scope) -> Option<Vec<String>> {
     }
 }
 
+/// As people and programs read it; empty for a time that is none.
 pub(super) fn time(seconds: u64) -> String {
     let timestamp = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     timestamp.map_or_else(String::new, |time| time.to_string())

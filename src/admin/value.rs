@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::os::fd::RawFd;
 
 use super::Error;
-use crate::instance::{ask, read_secret, without_newline};
+use crate::instance::{MAX_PASSPHRASE, ask, read_secret, without_newline};
 use crate::memory::{Arena, adopt, equal};
 use crate::vault::MAX_VALUE;
 
@@ -49,6 +49,33 @@ fn typed<'a>(name: &str, buffer: &'a mut [u8], arena: &'a Arena) -> Result<&'a m
     match same {
         true => check(name, buffer, first),
         false => Err(Error::Other("the two differ; nothing was stored".into())),
+    }
+}
+
+/// A passphrase that is to open something from now on: asked twice, or read from a descriptor.
+pub(super) fn new_passphrase(fd: Option<RawFd>, arena: &Arena) -> Result<&[u8], Error> {
+    let first = arena.alloc(MAX_PASSPHRASE + 1)?;
+    let length = match fd {
+        Some(fd) => {
+            let fd = adopt(fd).map_err(|_| format!("--new-passphrase-fd {fd}: no such open descriptor above 2"))?;
+            let length = read_secret(&mut File::from(fd), first);
+            let length = length.map_err(|error| format!("can't read the new passphrase: {error}"))?;
+            without_newline(first, length)
+        }
+        None => {
+            let again = arena.alloc(MAX_PASSPHRASE + 1)?;
+            let length = ask("New passphrase: ", first)?;
+            let second = ask("The same again: ", again)?;
+            if !equal(first.get(..length).unwrap_or_default(), again.get(..second).unwrap_or_default()) {
+                return Err(Error::Other("the two differ; nothing was changed".into()));
+            }
+            length
+        }
+    };
+    match first.get(..length) {
+        None | Some([]) => Err(Error::Other("the passphrase is empty".into())),
+        Some(passphrase) if length <= MAX_PASSPHRASE => Ok(passphrase),
+        Some(_) => Err(Error::Other(format!("the passphrase is longer than {MAX_PASSPHRASE} bytes"))),
     }
 }
 

@@ -25,6 +25,8 @@ mod verify;
 
 use std::path::PathBuf;
 
+#[cfg(feature = "admin")]
+pub use append::Hold;
 pub use append::{Log, Recorded};
 #[cfg(feature = "admin")]
 pub use filter::{Filter, parse_time};
@@ -32,7 +34,7 @@ pub use filter::{Filter, parse_time};
 pub use follow::follow;
 pub use origin::Origin;
 #[cfg(feature = "admin")]
-pub use prune::{Pruning, finish_pruning};
+pub use prune::{NextStub, Pruning, finish_pruning};
 pub use record::{Entry, Event, Outcome, Record};
 #[cfg(feature = "admin")]
 pub use search::search;
@@ -62,6 +64,9 @@ pub enum Error {
         /// Why.
         error: std::io::Error,
     },
+    /// The key is not the log's any more.
+    #[error("the instance's keys were rotated meanwhile; run it again")]
+    Rotated,
     /// The segment is not one that this user may trust.
     #[error("access log: {0}")]
     Instance(#[from] crate::instance::Error),

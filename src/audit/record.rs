@@ -38,6 +38,18 @@ pub enum Event {
     /// A rotation schedule was changed.
     #[serde(rename = "secret.schedule")]
     SecretSchedule,
+    /// A key slot was filled.
+    #[serde(rename = "key.add")]
+    KeyAdd,
+    /// A key slot was emptied.
+    #[serde(rename = "key.remove")]
+    KeyRemove,
+    /// The vault was sealed anew under another root key.
+    #[serde(rename = "key.rotate")]
+    KeyRotate,
+    /// A chain's definition was approved.
+    #[serde(rename = "chain.approve")]
+    ChainApprove,
     /// A supervised agent ended.
     #[serde(rename = "agent.end")]
     AgentEnd,

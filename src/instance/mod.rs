@@ -6,22 +6,26 @@ pub mod fuzzing;
 mod json;
 mod key;
 mod locate;
+#[cfg(feature = "admin")]
+mod pending;
 mod prompt;
 mod random;
 mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{AuditSync, FencePolicy, Instance, Policy, Uuid};
+pub use config::{ApprovalPolicy, AuditSync, FencePolicy, Instance, Policy, Uuid};
 pub use json::{Tree, kind_of};
-pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newline};
+pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};
+#[cfg(feature = "admin")]
+pub use pending::PendingKey;
 pub use prompt::ask;
 pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::replace_file;
 pub(crate) use trusted::sync_folder;
-pub use trusted::{Access, open as open_trusted, open_at, open_folder, read as read_trusted};
+pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! See [`crate::fuzzing`].
 
 use super::header::{HEADER, Unauthenticated};
-use super::{AuditKey, Error, Pins, Record, RootKey, Sealed, Vault, crypto, read};
+use super::{AuditKey, Error, LogKey, Pins, Record, RootKey, Sealed, Vault, crypto, read};
 
 /// Takes a header apart as a reader does, and writes it again.
 pub fn header(bytes: &[u8], size: u64) -> Option<Vec<u8>> {
@@ -45,6 +45,11 @@ pub fn plain_pins(pins: &Pins) -> Result<Vec<u8>, Error> {
 /// A value for a record that is only decided about.
 pub fn no_value() -> Sealed {
     Sealed::wiped()
+}
+
+/// The same, for appending.
+pub fn log_key(key: &[u8; 32]) -> LogKey<'_> {
+    LogKey::of(key)
 }
 
 /// A key for the log alone.

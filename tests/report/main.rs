@@ -71,7 +71,7 @@ fn append(site: &Site, entries: &[Entry<'_>]) {
     let instance = Instance::open(site.path()).unwrap();
     let arena = Arena::new().unwrap();
     let vault = Vault::open(&instance, instance.key.read(None, &arena).unwrap(), &arena).unwrap();
-    Log::open(&instance).unwrap().append(entries, Some(vault.audit_key())).unwrap();
+    Log::open(&instance).unwrap().append(entries, Some(&vault.log_key())).unwrap();
 }
 
 /// A grant or a denial.

@@ -95,13 +95,17 @@ fn of_vault(common: &Common, instance: &Instance, is_whole: bool) -> Result<(Opt
     let vault = context::vault(common, instance, &arena)?;
     let contents = vault.read_all()?;
     // A proof would end at the unfinished line.
-    Ok((is_whole.then(|| proof(instance, &vault)), contents))
+    Ok((is_whole.then(|| proof(instance, &vault, &arena)), contents))
 }
 
-fn proof(instance: &Instance, vault: &Vault<'_>) -> Check {
+fn proof(instance: &Instance, vault: &Vault<'_>, arena: &Arena) -> Check {
     const NAME: &str = "log";
+    let keys = match vault.audit_keys(arena) {
+        Ok(keys) => keys,
+        Err(error) => return Check::failed(NAME, error),
+    };
     let mut bar = Bar::new("checking the log");
-    match verify(&instance.audit, vault.audit_key(), None, |done, total| bar.show(done, total)) {
+    match verify(&instance.audit, keys, None, |done, total| bar.show(done, total)) {
         Ok(Ok(report)) if vault.generation() < report.generation => Check::fail(
             NAME,
             format!(
