@@ -177,9 +177,11 @@ fn eventful() -> Site {
 /// What each command with `--json` is asked.
 const ASKED: &[(&str, &[&str])] = &[
     ("audit-query", &["audit", "query"]),
+    ("audit-report", &["audit", "report"]),
     ("chain-list", &["chain", "list"]),
     ("chain-show", &["chain", "show", "c"]),
     ("chain-show", &["chain", "show", "d"]),
+    ("doctor", &["doctor"]),
     ("due", &["due", "--within", "9999d"]),
     ("exposure", &["exposure", "A"]),
     ("run-list", &["run", "list"]),
