@@ -167,6 +167,9 @@ fn eventful() -> Site {
         let mut command = site.exec(chain, agent);
         command.args((!options.is_empty()).then_some(options)).args(["--", "true"]).output().unwrap();
     }
+    std::fs::create_dir(site.file("leaks")).unwrap();
+    std::fs::write(site.file("leaks/plain"), "a\nvalue-of-it\n").unwrap();
+    std::fs::write(site.file("leaks/encoded"), b"\0dmFsdWUtb2YtaXQ=").unwrap();
     assert!(site.mentiko(&["secret", "scope", "B", "c"]).output().unwrap().status.success());
     site
 }
@@ -174,22 +177,31 @@ fn eventful() -> Site {
 /// What each command with `--json` is asked.
 const ASKED: &[(&str, &[&str])] = &[
     ("audit-query", &["audit", "query"]),
+    ("audit-report", &["audit", "report"]),
     ("chain-list", &["chain", "list"]),
     ("chain-show", &["chain", "show", "c"]),
     ("chain-show", &["chain", "show", "d"]),
+    ("doctor", &["doctor"]),
     ("due", &["due", "--within", "9999d"]),
     ("exposure", &["exposure", "A"]),
+    ("run-list", &["run", "list"]),
+    ("scan", &["scan", "leaks"]),
     ("secret-list", &["secret", "list"]),
     ("secret-show", &["secret", "show", "A"]),
     ("secret-show", &["secret", "show", "B"]),
+    // What changes the others comes last.
+    ("secret-rotate", &["secret", "rotate", "B", "--revoke-only"]),
+    ("secret-rotate", &["secret", "rotate", "A", "--emergency", "--terminate"]),
 ];
 
 #[test]
 fn everything_that_is_printed_as_json_is_as_its_schema_says() {
     let site = eventful();
-    // A holder that still runs.
+    // A holder that still runs, in a run that began before.
+    let run = site.mentiko(&["run", "start", "d"]).output().unwrap();
     let mut agent = site.exec("c", "one");
-    let mut agent = agent.args(["--", "sleep", "600"]).stdout(Stdio::null()).spawn().unwrap();
+    agent.env("MENTIKO_RUN_ID", text(&run.stdout).trim());
+    let mut agent = agent.args(["--", "sleep", "60"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut documents = Vec::new();
     for _ in 0..500 {
         if site.accesses().last().unwrap()["command"] == "sleep" {
@@ -198,9 +210,11 @@ fn everything_that_is_printed_as_json_is_as_its_schema_says() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     for (schema, words) in ASKED {
-        let output = site.mentiko(words).arg("--json").output().unwrap();
+        let output =
+            output_with_input(site.mentiko(words).current_dir(site.path()).arg("--json"), b"another-value-of-it");
         let printed = text(&output.stdout);
-        assert!(output.stderr.is_empty(), "{words:?}: {}", text(&output.stderr));
+        // 1 says that something was found.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{words:?}: {}", text(&output.stderr));
         let schema = format!("output/{schema}");
         // Lines, each a document, or one document.
         match serde_json::from_str::<Value>(&printed) {
@@ -210,8 +224,13 @@ fn everything_that_is_printed_as_json_is_as_its_schema_says() {
             }
         }
     }
+    // By SIGTERM, in the emergency.
+    let ended = agent.try_wait().unwrap().or_else(|| {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        agent.try_wait().unwrap()
+    });
     agent.kill().unwrap();
-    agent.wait().unwrap();
+    assert!(ended.is_some(), "the agent still runs");
     let documents: Vec<(&str, Value)> =
         documents.iter().map(|(schema, document)| (schema.as_str(), document.clone())).collect();
     for ((schema, document), fault) in documents.iter().zip(faults(&documents)) {
@@ -220,6 +239,7 @@ fn everything_that_is_printed_as_json_is_as_its_schema_says() {
     every_field_was_seen(&documents);
 
     let mut asked: Vec<String> = ASKED.iter().map(|(schema, _)| format!("{schema}.json")).collect();
+    asked.sort();
     asked.dedup();
     let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/output")).unwrap();
     let mut files: Vec<String> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -230,7 +250,9 @@ fn everything_that_is_printed_as_json_is_as_its_schema_says() {
 /// A schema of nothing but nulls and empty lists would prove little: each list had an element.
 fn every_field_was_seen(documents: &[(&str, Value)]) {
     let of = |schema: &'static str| documents.iter().filter(move |(of, _)| *of == schema).map(|(_, document)| document);
-    for schema in ["output/chain-list", "output/chain-show", "output/due", "output/secret-list"] {
+    for schema in
+        ["output/chain-list", "output/chain-show", "output/due", "output/run-list", "output/scan", "output/secret-list"]
+    {
         assert!(of(schema).all(|document| !document.as_array().unwrap().is_empty()), "{schema}");
     }
     assert!(of("output/audit-query").count() > 8);

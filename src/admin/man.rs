@@ -155,16 +155,17 @@ struct AfterHelp {
 impl AfterHelp {
     fn of(command: &Command) -> Self {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples_at = text.lines().take_while(|line| !line.starts_with("Example")).map(|line| line.len() + 1).sum();
+        let (rest, examples) = text.split_at_checked(examples_at).unwrap_or((&text, ""));
         let mut found = Self::default();
-        for paragraph in text.split("\n\n").map(str::trim) {
-            match paragraph.split_once(':').map(|(heading, rest)| (heading, rest.trim())) {
-                Some(("Example" | "Examples", rest)) => {
-                    found.examples.extend(rest.lines().map(|line| line.trim().to_owned()));
-                }
-                Some(("Exit status", rest)) => found.exit_status = Some(rest.to_owned()),
-                _ => found.notes.push(paragraph.to_owned()),
+        for paragraph in rest.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
+            match paragraph.strip_prefix("Exit status: ") {
+                Some(rest) => found.exit_status = Some(rest.to_owned()),
+                None => found.notes.push(paragraph.to_owned()),
             }
         }
+        let lines = examples.trim_start_matches("Examples:").trim_start_matches("Example:").lines();
+        found.examples = lines.map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
         found
     }
 }
