@@ -171,6 +171,10 @@ fn eventful() -> Site {
     std::fs::write(site.file("leaks/plain"), "a\nvalue-of-it\n").unwrap();
     std::fs::write(site.file("leaks/encoded"), b"\0dmFsdWUtb2YtaXQ=").unwrap();
     assert!(site.mentiko(&["secret", "scope", "B", "c"]).output().unwrap().status.success());
+    let mut command = std::process::Command::new("sh");
+    let script = format!("exec {} key add --passphrase --new-passphrase-fd 3 3<&0", env!("CARGO_BIN_EXE_mentiko"));
+    command.args(["-c", &script]).env("MENTIKO_INSTANCE", site.path());
+    assert!(output_with_input(&mut command, b"a long passphrase").status.success());
     site
 }
 
@@ -184,6 +188,7 @@ const ASKED: &[(&str, &[&str])] = &[
     ("doctor", &["doctor"]),
     ("due", &["due", "--within", "9999d"]),
     ("exposure", &["exposure", "A"]),
+    ("key-list", &["key", "list"]),
     ("run-list", &["run", "list"]),
     ("scan", &["scan", "leaks"]),
     ("secret-list", &["secret", "list"]),
