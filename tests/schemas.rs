@@ -255,9 +255,10 @@ fn everything_that_is_printed_as_json_is_as_its_schema_says() {
 /// A schema of nothing but nulls and empty lists would prove little: each list had an element.
 fn every_field_was_seen(documents: &[(&str, Value)]) {
     let of = |schema: &'static str| documents.iter().filter(move |(of, _)| *of == schema).map(|(_, document)| document);
-    for schema in
-        ["output/chain-list", "output/chain-show", "output/due", "output/run-list", "output/scan", "output/secret-list"]
-    {
+    for schema in [
+        "output/chain-list", "output/chain-show", "output/due", "output/key-list", "output/run-list", "output/scan",
+        "output/secret-list",
+    ] {
         assert!(of(schema).all(|document| !document.as_array().unwrap().is_empty()), "{schema}");
     }
     assert!(of("output/audit-query").count() > 8);
