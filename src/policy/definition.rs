@@ -361,6 +361,8 @@ mod tests {
         .unwrap();
         assert_eq!(asked(&array, "r").unwrap(), ["K=K"]);
         assert_eq!(asked(&array, "p").unwrap(), Vec::<String>::new());
+        assert_eq!(array.agents().unwrap().keys().map(AgentName::as_str).collect::<Vec<_>>(), ["p", "r"]);
+        assert!(array.requests_of_any().is_none());
     }
 
     #[test]
@@ -378,6 +380,8 @@ mod tests {
     fn without_agents_each_gets_the_list() {
         let definition = definition(r#"{"secrets": ["A", "B"]}"#).unwrap();
         assert_eq!(asked(&definition, "anyone").unwrap(), ["A=A", "B=B"]);
+        assert_eq!(definition.requests_of_any().map(<[Request]>::len), Some(2));
+        assert!(definition.agents().is_none());
     }
 
     #[test]
