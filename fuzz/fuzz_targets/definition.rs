@@ -81,7 +81,9 @@ fuzz_target!(|text: &[u8]| {
             for (name, requests) in &expected {
                 assert_eq!(known(&name.parse().unwrap()), *requests);
             }
-            assert!(expected.contains_key("not-listed") || definition.requests(&"not-listed".parse().unwrap()).is_none());
+            assert!(
+                expected.contains_key("not-listed") || definition.requests(&"not-listed".parse().unwrap()).is_none()
+            );
         }
         None => assert_eq!(known(&"anyone".parse().unwrap()), asked(&value["secrets"])),
     }
