@@ -7,9 +7,9 @@ use std::path::Path;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use mentiko_exec::fuzzing::vault::no_value;
-use mentiko_exec::policy::{Decision, Definition, Reason, Scope, SecretName, decide};
+use mentiko_exec::instance::ApprovalPolicy;
+use mentiko_exec::policy::{Decision, Definition, Reason, Scope, SecretName, decide, review};
 use mentiko_exec::vault::{State, Vault, Version};
-use mentiko_exec_fuzz::reviewed;
 use serde_json::json;
 
 const SECRETS: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
@@ -27,6 +27,16 @@ struct Input {
     agent: u8,
     kept: Vec<u8>,
     vault: [Stored; 6],
+    approved: Approved,
+}
+
+/// What the policy asks for, and what a person approved.
+#[derive(Arbitrary, Debug)]
+enum Approved {
+    NotRequired,
+    Nothing,
+    This,
+    Another(Form),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -85,8 +95,10 @@ fn names(list: &[u8]) -> Vec<&'static str> {
 fn text(form: &Form) -> String {
     let object = |map: &[(u8, u8)]| {
         // By hand, for a map would let no name stand twice.
-        let members: Vec<String> =
-            map.iter().map(|&(name, secret)| format!("{:?}:{:?}", pick(&VARIABLES, name), pick(&SECRETS, secret))).collect();
+        let members: Vec<String> = map
+            .iter()
+            .map(|&(name, secret)| format!("{:?}:{:?}", pick(&VARIABLES, name), pick(&SECRETS, secret)))
+            .collect();
         format!("{{{}}}", members.join(","))
     };
     let env = |entry: &Entry| match entry {
@@ -120,6 +132,7 @@ fn text(form: &Form) -> String {
 }
 
 /// What the design says of a definition.
+#[derive(PartialEq)]
 struct Model {
     list: BTreeSet<&'static str>,
     /// `None`: any agent gets the list.
@@ -193,15 +206,41 @@ fn is_true(reason: &Reason, model: &Model, asked: &BTreeMap<&str, &str>, vault: 
     }
 }
 
-fuzz_target!(|input: Input| {
-    let Input { form, agent, kept, vault } = input;
-    let text = text(&form);
-    let (parsed, model) = (Definition::parse(Path::new("c.json"), &"c".parse().unwrap(), text.as_bytes()), model(&form));
-    let (definition, model) = match (parsed, model) {
-        (Ok(definition), Some(model)) => (definition, model),
-        (Err(_), None) => return,
+/// As it is read, and as the model takes it; `None` where both refuse it.
+fn read(form: &Form) -> Option<(Definition, Model)> {
+    let text = text(form);
+    match (Definition::parse(Path::new("c.json"), &"c".parse().unwrap(), text.as_bytes()), model(form)) {
+        (Ok(definition), Some(model)) => Some((definition, model)),
+        (Err(_), None) => None,
         (parsed, model) => panic!("{text}: taken {:?}, to be taken {}", parsed.map(drop), model.is_some()),
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let Input { form, agent, kept, vault, approved } = input;
+    let text = text(&form);
+    let Some((definition, model)) = read(&form) else { return };
+    let (policy, approved) = match &approved {
+        Approved::NotRequired => (ApprovalPolicy::NotRequired, None),
+        Approved::Nothing => (ApprovalPolicy::Required, None),
+        Approved::This => (ApprovalPolicy::Required, Some((definition.canonical(), true))),
+        Approved::Another(form) => {
+            let Some((other, other_model)) = read(form) else { return };
+            (ApprovalPolicy::Required, Some((other.canonical(), other_model == model)))
+        }
     };
+    let is_approved = policy == ApprovalPolicy::NotRequired || approved.as_ref().is_some_and(|(_, same)| *same);
+    let looked_up = || Ok::<_, ()>(approved.map(|(text, _)| text));
+    let definition = match review(&definition, policy, looked_up).unwrap() {
+        Ok(reviewed) => reviewed,
+        Err(unapproved) => {
+            assert!(!is_approved, "{text}");
+            assert!(!unapproved.lines().is_empty(), "{text}: nothing differs");
+            let denials = unapproved.denials(&definition, &pick(&AGENTS, agent).parse().unwrap());
+            return assert!(!denials.is_empty() && denials.iter().all(|denial| denial.reason == Reason::NotApproved));
+        }
+    };
+    assert!(is_approved, "{text}");
     let agent = pick(&AGENTS, agent);
     let kept: BTreeSet<&str> = names(&kept).into_iter().collect();
     let facts = |name: &SecretName| {
@@ -223,7 +262,7 @@ fuzz_target!(|input: Input| {
         Some(record.facts_for(pinned.map(u32::from)))
     };
     let kept_names: Vec<SecretName> = kept.iter().map(|name| name.parse().unwrap()).collect();
-    let decision = decide(reviewed(&definition), &agent.parse().unwrap(), &kept_names, facts);
+    let decision = decide(definition, &agent.parse().unwrap(), &kept_names, facts);
 
     let asked = match &model.agents {
         None => Some(model.list.iter().map(|name| (*name, *name)).collect()),

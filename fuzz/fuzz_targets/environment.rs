@@ -78,7 +78,8 @@ fuzz_target!(|input: Input| {
     let Ground { instance, vault } = &*GROUND;
     keep_the_log_short(instance);
     let keep: Vec<&str> = input.keep.iter().map(|&number| pick(&NAMES, number)).collect();
-    let mut words: Vec<String> = ["mentiko-exec", "--chain=c", "--agent=one", "--run-id=r", "--fence=off"].map(Into::into).into();
+    let mut words: Vec<String> =
+        ["mentiko-exec", "--chain=c", "--agent=one", "--run-id=r", "--fence=off"].map(Into::into).into();
     words.push(format!("--instance={}", instance.folder.display()));
     words.extend(keep.iter().map(|name| format!("--keep={name}")));
     words.extend(input.clean.then(|| "--clean-env".into()));
@@ -144,8 +145,11 @@ fuzz_target!(|input: Input| {
         let text = std::str::from_utf8(&name).unwrap_or_default();
         let base = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR"];
         let is_clean = base.contains(&text) || name.starts_with(b"LC_") || keep.contains(&text);
-        if !values.contains_key(text) && !filled.contains(text) && !text.starts_with("MENTIKO_")
-            && (!input.clean || is_clean) && !name.starts_with(b"MENTIKO_")
+        if !values.contains_key(text)
+            && !filled.contains(text)
+            && !text.starts_with("MENTIKO_")
+            && (!input.clean || is_clean)
+            && !name.starts_with(b"MENTIKO_")
         {
             expected.entry(name).or_insert(value);
         }
@@ -163,7 +167,8 @@ fuzz_target!(|input: Input| {
     for text in &found {
         let at = text.iter().position(|&byte| byte == b'=').unwrap();
         let (name, mut value) = (text[..at].to_vec(), text[at + 1..].to_vec());
-        if input.file && value.starts_with(b"/proc/self/fd/") && expected.get(&name).is_some_and(|v| v.ends_with(b"/N")) {
+        if input.file && value.starts_with(b"/proc/self/fd/") && expected.get(&name).is_some_and(|v| v.ends_with(b"/N"))
+        {
             value = b"/proc/self/fd/N".to_vec();
         }
         assert!(seen.insert(name, value).is_none(), "a name stands twice");

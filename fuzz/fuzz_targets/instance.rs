@@ -23,12 +23,9 @@ fuzz_target!(|text: &[u8]| {
     assert!(members.keys().all(|name| known.contains(&name.as_str())));
     assert_eq!(members["version"], 1);
     assert_eq!(members["instance"].as_str().unwrap().to_ascii_lowercase(), instance.id.to_string());
-    for (name, path) in [
-        ("vault", &instance.vault),
-        ("chains", &instance.chains),
-        ("audit", &instance.audit),
-        ("runs", &instance.runs),
-    ] {
+    for (name, path) in
+        [("vault", &instance.vault), ("chains", &instance.chains), ("audit", &instance.audit), ("runs", &instance.runs)]
+    {
         let text = members[name].as_str().unwrap();
         assert!(!text.is_empty() && path.is_absolute());
         assert_eq!(*path, Path::new("/i").join(text));
@@ -40,7 +37,9 @@ fuzz_target!(|text: &[u8]| {
             assert_eq!(name, key["name"].as_str().unwrap());
             assert!(!name.contains('/') && name != "..");
         }
-        KeySource::Command(argv) => assert!(argv[0].starts_with('/') && key["argv"].as_array().unwrap().len() == argv.len()),
+        KeySource::Command(argv) => {
+            assert!(argv[0].starts_with('/') && key["argv"].as_array().unwrap().len() == argv.len())
+        }
         KeySource::Passphrase => assert_eq!(key["source"], "passphrase"),
     }
 });

@@ -28,7 +28,11 @@ enum Input<'a> {
 
 #[derive(Arbitrary, Debug)]
 enum Step<'a> {
-    Append { lines: u8, with_key: bool, reason: &'a str },
+    Append {
+        lines: u8,
+        with_key: bool,
+        reason: &'a str,
+    },
     /// The last write ends so many bytes early.
     Cut(u16),
 }

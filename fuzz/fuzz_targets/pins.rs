@@ -56,9 +56,10 @@ fuzz_target!(|input: Input<'_>| {
             let opened = vault.open_pins(if other_run { &other } else { run }, &changed, path);
             match changed == *sealed && !other_run {
                 true => assert_eq!(opened.unwrap(), *expected),
-                false => assert!(opened.is_err()),
+                // Blocks under other keys may stand behind it.
+                false => assert!(opened.is_err() || !other_run && opened.unwrap() == *expected),
             }
         }
-        Input::Anything(bytes) => assert!(bytes == sealed || vault.open_pins(run, bytes, path).is_err()),
+        Input::Anything(bytes) => assert!(bytes.starts_with(sealed) || vault.open_pins(run, bytes, path).is_err()),
     }
 });

@@ -234,7 +234,7 @@ mod tests {
         match decide(reviewed.unwrap(), &agent.parse().unwrap(), &kept, facts) {
             Decision::Granted(grants) => Ok(grants
                 .iter()
-                .map(|grant| (grant.variable.to_string(), grant.secret.to_string(), grant.version))
+                .map(|grant| (grant.variable().to_string(), grant.secret().to_string(), grant.version()))
                 .collect()),
             Decision::Denied(denials) => {
                 Err(denials.into_iter().map(|d| (d.secret.map(|name| name.to_string()), d.reason)).collect())
@@ -262,6 +262,34 @@ mod tests {
             decide_for("many", &[]).unwrap_err(),
             [(some("GONE"), Reason::Missing), (some("NARROW"), Reason::OutOfScope)]
         );
+    }
+
+    #[test]
+    fn a_refusal_names_the_first_and_how_many_more() {
+        let definition = |text: &str| Definition::parse(Path::new("c.json"), &"c".parse().unwrap(), text.as_bytes());
+        let agent: AgentName = "x".parse().unwrap();
+        let denial = |secret: Option<&str>, reason| Denial { secret: secret.map(|name| name.parse().unwrap()), reason };
+        let listed = definition(r#"{"secrets": ["A"], "agents": {"one": ["A"], "two": []}}"#).unwrap();
+        let explain = |secret, reason| listed.explain(&agent, &[denial(secret, reason)]);
+        for (secret, reason, part) in [
+            (None, Reason::UnknownAgent, "chain 'c' has no agent 'x' (c.json); agents: one, two"),
+            (None, Reason::UnknownChain, "chain 'c', agent 'x': unknown chain"),
+            (Some("A"), Reason::NotInChain, "secret 'A' is not in the list of chain 'c' (c.json: secrets)"),
+            (Some("A"), Reason::NotInAgent, "secret 'A' is not granted to agent 'x' of chain 'c' (c.json)"),
+            (Some("A"), Reason::OutOfScope, "'mentiko secret scope A ...'"),
+            (Some("A"), Reason::Missing, "secret 'A' is not in the vault; store it with 'mentiko secret set A'"),
+            (Some("A"), Reason::NoVersion, "secret 'A' has no usable version; store one with"),
+            (Some("A"), Reason::VersionRevoked, "secret 'A': version revoked: "),
+            (Some("A"), Reason::Failed("too long".into()), "secret 'A': too long"),
+        ] {
+            let text = explain(secret, reason.clone());
+            assert!(text.contains(part) && !text.contains("more)"), "{reason:?}: {text}");
+        }
+        let anyone = definition(r#"{"secrets": ["A"]}"#).unwrap();
+        let denials = ["A", "B", "C"].map(|name| denial(Some(name), Reason::Missing));
+        assert!(anyone.explain(&agent, &denials).starts_with("secret 'A' is not in the vault"));
+        assert!(anyone.explain(&agent, &denials).ends_with(" (and 2 more)"));
+        assert_eq!(anyone.explain(&agent, &[]), "denied");
     }
 
     #[test]

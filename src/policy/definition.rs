@@ -361,12 +361,27 @@ mod tests {
         .unwrap();
         assert_eq!(asked(&array, "r").unwrap(), ["K=K"]);
         assert_eq!(asked(&array, "p").unwrap(), Vec::<String>::new());
+        assert_eq!(array.agents().unwrap().keys().map(AgentName::as_str).collect::<Vec<_>>(), ["p", "r"]);
+        assert!(array.requests_of_any().is_none());
+    }
+
+    #[test]
+    fn a_chain_without_a_file_is_unknown_and_one_that_can_not_be_read_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |chain: &str| Definition::open(folder.path(), &chain.parse().unwrap());
+        std::fs::write(folder.path().join("c.json"), r#"{"secrets": []}"#).unwrap();
+        std::fs::create_dir(folder.path().join("folder.json")).unwrap();
+        assert_eq!(open("c").unwrap().path(), folder.path().join("c.json"));
+        assert!(matches!(open("absent"), Err(Error::UnknownChain { chain, .. }) if chain.as_str() == "absent"));
+        assert!(matches!(open("folder"), Err(Error::Instance(_))));
     }
 
     #[test]
     fn without_agents_each_gets_the_list() {
         let definition = definition(r#"{"secrets": ["A", "B"]}"#).unwrap();
         assert_eq!(asked(&definition, "anyone").unwrap(), ["A=A", "B=B"]);
+        assert_eq!(definition.requests_of_any().map(<[Request]>::len), Some(2));
+        assert!(definition.agents().is_none());
     }
 
     #[test]

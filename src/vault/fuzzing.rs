@@ -1,7 +1,9 @@
 //! See [`crate::fuzzing`].
 
 use super::header::{HEADER, Unauthenticated};
-use super::{AuditKey, Error, LogKey, Pins, Record, RootKey, Sealed, Vault, crypto, read};
+use super::ledger::approval_of;
+use super::{Approval, AuditKey, Error, Ledger, LogKey, Pins, Record, RootKey, Sealed, Vault, crypto, read};
+use crate::policy::ChainName;
 
 /// Takes a header apart as a reader does, and writes it again.
 pub fn header(bytes: &[u8], size: u64) -> Option<Vec<u8>> {
@@ -30,6 +32,21 @@ pub fn bucket(records: &[Record]) -> Result<Vec<u8>, Error> {
     let mut plain = u32::try_from(records.len()).map_err(|_| Error::TooLarge)?.to_le_bytes().to_vec();
     records.iter().try_for_each(|record| record.write(&mut plain))?;
     Ok(plain)
+}
+
+/// The ledger, once it has been opened.
+pub fn ledger(plain: &[u8]) -> Option<Ledger> {
+    Ledger::parse(plain).ok()
+}
+
+/// What a ledger is sealed of.
+pub fn plain_ledger(ledger: &Ledger) -> Result<Vec<u8>, Error> {
+    Ok(ledger.encode()?.to_vec())
+}
+
+/// What an opened ledger says of one chain; the outer `None` where it is refused.
+pub fn approval(plain: &[u8], chain: &ChainName) -> Option<Option<Approval>> {
+    approval_of(plain, chain).ok()
 }
 
 /// The pins of a run, once they have been opened.
