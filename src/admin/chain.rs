@@ -52,7 +52,7 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
 }
 
 /// The definitions in the instance's folder, by file name.
-fn files(instance: &Instance) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn files(instance: &Instance) -> Result<Vec<PathBuf>, Error> {
     let cant_list = |error| crate::instance::Error::file("list", &instance.chains, error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&instance.chains).map_err(cant_list)? {
@@ -66,7 +66,7 @@ fn files(instance: &Instance) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The chain that a file defines is that of its name.
-fn chain_of(path: &Path) -> Result<ChainName, String> {
+pub(super) fn chain_of(path: &Path) -> Result<ChainName, String> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     stem.parse().map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -155,7 +155,7 @@ fn show(common: &Common, chain: &ChainName, json: bool) -> Result<ExitCode, Erro
 }
 
 /// Each agent with each of its requests; `(any)` where none are listed.
-fn requests(definition: &Definition) -> Vec<(String, &Request)> {
+pub(super) fn requests(definition: &Definition) -> Vec<(String, &Request)> {
     match definition.agents() {
         Some(agents) => {
             agents.iter().flat_map(|(agent, requests)| requests.iter().map(|r| (agent.to_string(), r))).collect()
@@ -175,7 +175,7 @@ fn names(definition: &Definition) -> std::collections::BTreeSet<SecretName> {
 }
 
 /// What a launch would say of the request.
-fn state(definition: &Definition, request: &Request, contents: &Contents) -> &'static str {
+pub(super) fn state(definition: &Definition, request: &Request, contents: &Contents) -> &'static str {
     let facts = |name: &SecretName| contents.get(name).map(|record| record.facts());
     match judge(definition, &request.secret, facts) {
         Ok(_) => "granted",

@@ -79,11 +79,11 @@ impl Due {
     }
 }
 
-fn plural(days: u32) -> String {
+pub(super) fn plural(days: u32) -> String {
     if days == 1 { "1 day".into() } else { format!("{days} days") }
 }
 
-fn days_between(from: Timestamp, to: Timestamp) -> Option<i32> {
+pub(super) fn days_between(from: Timestamp, to: Timestamp) -> Option<i32> {
     let date = |time| TimeZone::UTC.to_datetime(time).date();
     let span = date(from).until((Unit::Day, date(to))).ok()?;
     Some(span.get_days())
