@@ -36,13 +36,13 @@ fn days(text: &str) -> Result<i32, String> {
 
 /// A secret that is due, or will be.
 #[derive(Serialize, Debug, PartialEq, Eq)]
-struct Due {
+pub(super) struct Due {
     name: String,
     /// `null` where no version may be used: then it can't wait.
     due: Option<String>,
-    overdue: bool,
+    pub(super) overdue: bool,
     /// Until then, by the calendar in UTC: 0 today, less where it is past.
-    days: Option<i32>,
+    pub(super) days: Option<i32>,
     rotate_every: Option<String>,
     version: Option<u32>,
     /// `null` for all chains.
@@ -51,7 +51,7 @@ struct Due {
 
 impl Due {
     /// `None` where it is not due within so many days.
-    fn of(record: &Record, now: Timestamp, within: i32) -> Option<Self> {
+    pub(super) fn of(record: &Record, now: Timestamp, within: i32) -> Option<Self> {
         let due = record.due();
         let days = due.and_then(|due| days_between(now, due));
         match record.current() {
@@ -68,7 +68,7 @@ impl Due {
         }
     }
 
-    fn state(&self) -> String {
+    pub(super) fn state(&self) -> String {
         match self.days {
             None => "no usable version".into(),
             Some(days) if days < 0 => format!("overdue by {}", plural(days.unsigned_abs())),

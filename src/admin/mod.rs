@@ -16,6 +16,7 @@ mod rotate;
 mod run;
 mod schedule;
 mod secret;
+mod settings;
 mod table;
 mod value;
 
@@ -72,6 +73,9 @@ enum Command {
     /// Ask the access log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look after secrets, log, chains, runs and rotation on one screen
+    #[command(after_help = "Its keys are listed on ?.\n\nExample: mentiko settings")]
+    Settings,
 }
 
 /// What went wrong, in one line.
@@ -139,6 +143,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Chain(command) => chain::run(&common, command),
         Command::Run(command) => run::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
+        Command::Settings => settings::run(&common),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
     }

@@ -233,7 +233,7 @@ fn launch(holder: &Holder) -> String {
     format!("mentiko-exec --chain {chain} --agent {agent} -- {} ...", command.escape_debug())
 }
 
-fn versions(numbers: &[u32]) -> String {
+pub(super) fn versions(numbers: &[u32]) -> String {
     let listed: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     format!("version{} {}", if numbers.len() == 1 { "" } else { "s" }, listed.join(", "))
 }

@@ -50,7 +50,8 @@ fn typed<'a>(name: &str, buffer: &'a mut [u8], arena: &'a Arena) -> Result<&'a m
     }
 }
 
-fn check<'a>(name: &str, buffer: &'a mut [u8], length: usize) -> Result<&'a mut [u8], Error> {
+/// Whether these bytes can be a value.
+pub(super) fn check<'a>(name: &str, buffer: &'a mut [u8], length: usize) -> Result<&'a mut [u8], Error> {
     let value = buffer.get_mut(..length).unwrap_or_default();
     if value.is_empty() {
         return Err(Error::Other(format!("the value of '{name}' is empty; nothing was stored")));

@@ -15,6 +15,8 @@ pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};
 pub use prompt::ask;
+#[cfg(feature = "admin")]
+pub(crate) use prompt::previous_character;
 pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::replace_file;

@@ -1,0 +1,128 @@
+//! The access log as it grows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::admin::Error;
+use crate::audit::{self, Filter, Follower, Record, parse_time};
+
+/// How many records are kept for the page; older ones are in the log.
+const KEPT: usize = 5000;
+
+/// The records that fit a filter, newest first, and when each secret was given out last.
+#[derive(Default)]
+pub(super) struct Feed {
+    pub(super) records: VecDeque<Record>,
+    /// By secret.
+    pub(super) last_access: BTreeMap<String, String>,
+    /// How many fit, kept or not.
+    pub(super) count: u64,
+    /// What the filter says, as it was typed.
+    pub(super) filter: String,
+}
+
+/// Where the log is read on.
+pub(super) struct Source {
+    folder: PathBuf,
+    all: Follower,
+    /// The same with a filter.
+    picked: Option<Follower>,
+}
+
+impl Source {
+    pub(super) fn new(folder: &Path) -> Result<Self, Error> {
+        Ok(Self { folder: folder.to_owned(), all: from_the_start(folder, Filter::default())?, picked: None })
+    }
+
+    /// Reads what is new; how many records that are shown came.
+    pub(super) fn read_on(&mut self, feed: &mut Feed) -> Result<usize, Error> {
+        let mut new = 0;
+        let picks = self.picked.is_some();
+        let mut push = |feed: &mut Feed, record| {
+            feed.records.push_front(record);
+            feed.records.truncate(KEPT);
+            feed.count += 1;
+            new += 1;
+        };
+        self.all.read_on::<audit::Error>(|line| {
+            let Some(record) = Record::parse(line) else { return Ok(()) };
+            if let Some(secret) = record.secret.as_ref().filter(|_| record.outcome == "granted") {
+                feed.last_access.insert(secret.clone(), record.time.clone());
+            }
+            if !picks {
+                push(feed, record);
+            }
+            Ok(())
+        })?;
+        if let Some(picked) = &mut self.picked {
+            picked.read_on::<audit::Error>(|line| {
+                if let Some(record) = Record::parse(line) {
+                    push(feed, record);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(new)
+    }
+
+    /// Shows what fits from now on, from the log's beginning.
+    pub(super) fn pick(&mut self, feed: &mut Feed, text: String, filter: Filter) -> Result<(), Error> {
+        self.picked = Some(from_the_start(&self.folder, filter)?);
+        (feed.records, feed.count, feed.filter) = (VecDeque::new(), 0, text);
+        self.read_on(feed).map(|_| ())
+    }
+}
+
+fn from_the_start(folder: &Path, filter: Filter) -> Result<Follower, Error> {
+    let since = filter.since.or(Some(Timestamp::UNIX_EPOCH));
+    Ok(Follower::new(folder, &Filter { since, ..filter })?)
+}
+
+/// `denied secret=A since=2h`: an outcome, a secret, or a field with what it is to be.
+pub(super) fn filter_of(text: &str, now: Timestamp) -> Result<Filter, String> {
+    let mut filter = Filter::default();
+    for word in text.split_ascii_whitespace() {
+        let (field, value) = word.split_once('=').unwrap_or_else(|| match word {
+            "granted" | "denied" | "done" | "failed" => ("outcome", word),
+            _ => ("secret", word),
+        });
+        let place = match field {
+            "secret" => &mut filter.secret,
+            "chain" => &mut filter.chain,
+            "agent" => &mut filter.agent,
+            "run" => &mut filter.run,
+            "outcome" => &mut filter.outcome,
+            "event" => &mut filter.event,
+            "since" | "until" => {
+                let time = parse_time(value, now, field == "until")?;
+                *(if field == "since" { &mut filter.since } else { &mut filter.until }) = Some(time);
+                continue;
+            }
+            _ => return Err(format!("'{field}' is none of secret, chain, agent, run, outcome, event, since, until")),
+        };
+        *place = Some(value.to_owned());
+    }
+    Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_words() {
+        let now: Timestamp = "2026-03-07T12:00:00Z".parse().unwrap();
+        let filter = filter_of(" denied slack/hook agent=one since=2h until=2026-03-07", now).unwrap();
+        assert_eq!(filter.outcome.as_deref(), Some("denied"));
+        assert_eq!(filter.secret.as_deref(), Some("slack/hook"));
+        assert_eq!(filter.agent.as_deref(), Some("one"));
+        assert_eq!(filter.since.unwrap().to_string(), "2026-03-07T10:00:00Z");
+        assert_eq!(filter.until.unwrap().to_string(), "2026-03-08T00:00:00Z");
+        assert!(filter_of("", now).unwrap().secret.is_none());
+        for (text, part) in [("who=x", "'who' is none of"), ("since=soon", "'soon' is not a date")] {
+            assert!(filter_of(text, now).unwrap_err().contains(part), "{text}");
+        }
+    }
+}
