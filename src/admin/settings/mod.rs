@@ -60,7 +60,7 @@ pub(super) fn run(common: &Common) -> Result<ExitCode, Error> {
         // Asked for before the screen stands, and once.
         let key = context::key(common, &instance, &arena)?;
         let session = Session { instance: &instance, key };
-        let place = instance.chains.parent().unwrap_or(&instance.chains).display().to_string();
+        let place = instance.folder.display().to_string();
         let mut app = App::new(look(), place, Desk::new(&arena)?);
         // A wrong key is told of here, and not on the screen.
         app.model = Model::read(&session)?;
