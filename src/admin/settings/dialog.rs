@@ -247,10 +247,8 @@ fn value() -> [Field; 2] {
 
 fn type_into(line: &mut Line<'_>, key: Key, fault: &mut Option<String>) {
     match key {
-        Key::Text(byte) | Key::Pasted(byte) => {
-            if !line.push(byte) {
-                *fault = Some("the value is too long; Ctrl-U empties the line".into());
-            }
+        Key::Text(byte) | Key::Pasted(byte) if !line.push(byte) => {
+            *fault = Some("the value is too long; Ctrl-U empties the line".into());
         }
         Key::Backspace => line.backspace(),
         Key::Control(b'u') => line.clear(),

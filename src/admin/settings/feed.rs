@@ -84,7 +84,7 @@ fn from_the_start(folder: &Path, filter: Filter) -> Result<Follower, Error> {
 pub(super) fn filter_of(text: &str, now: Timestamp) -> Result<Filter, String> {
     let mut filter = Filter::default();
     for word in text.split_ascii_whitespace() {
-        let (field, value) = word.split_once('=').unwrap_or_else(|| match word {
+        let (field, value) = word.split_once('=').unwrap_or(match word {
             "granted" | "denied" | "done" | "failed" => ("outcome", word),
             _ => ("secret", word),
         });
