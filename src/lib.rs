@@ -6,6 +6,9 @@
 #[cfg(feature = "admin")]
 pub mod admin;
 pub mod audit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod instance;
 pub mod launch;
 pub mod memory;

@@ -7,11 +7,17 @@ pub fn printable(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' => shown.push(' '),
-            c if c.is_control() => shown.extend(c.escape_debug()),
+            c if c.is_control() || is_invisible(c) => shown.extend(c.escape_debug()),
             c => shown.push(c),
         }
     }
     shown
+}
+
+/// Characters without width, and those that turn the order of what follows (UAX #9): with them one
+/// name can look like another.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// What clap says over several lines, without its usage and hints, on one.
@@ -30,5 +36,6 @@ mod tests {
     #[test]
     fn nothing_that_steers_a_terminal_is_left() {
         assert_eq!(printable("a\nb\u{1b}[31m 'c' \"d\" \\ é\t"), "a b\\u{1b}[31m 'c' \"d\" \\ é\\t");
+        assert_eq!(printable("a\u{202e}b\u{2028}c\u{200b}\u{feff}"), "a\\u{202e}b\\u{2028}c\\u{200b}\\u{feff}");
     }
 }

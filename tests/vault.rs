@@ -23,7 +23,8 @@ use kit::{Bad, Good, OwnedKey, Step};
 use mentiko_exec::instance::Instance;
 use mentiko_exec::memory::Arena;
 use mentiko_exec::policy::SecretName;
-use mentiko_exec::vault::Vault;
+use mentiko_exec::vault::{Ledger, Vault, WriteLock};
+use serde_json::json;
 
 /// `cargo test --test vault -- --ignored make_data` writes `tests/data/vault` anew.
 #[test]
@@ -60,7 +61,43 @@ fn good_vaults_open_to_exactly_what_was_put_in() {
             }
         }
         assert_eq!(bench.launch(&bench.names), Ok(good.granted()), "{}", good.name);
+        let (ledger, truth) = (vault.ledger().unwrap(), &good.truth["ledger"]);
+        assert_eq!(ledger.approvals().len(), truth["approvals"].as_object().unwrap().len());
+        for (chain, approval) in ledger.approvals() {
+            let known = &truth["approvals"][chain.as_str()];
+            assert_eq!(Some(approval.definition.as_str()), known["definition"].as_str());
+            assert_eq!(Some(approval.time), known["time"].as_u64());
+            assert_eq!(vault.approval(chain).unwrap().as_ref(), Some(approval));
+        }
+        assert_eq!(vault.approval(&"unknown".parse().unwrap()).unwrap(), None);
+        let eras = ledger.eras(&arena).unwrap();
+        assert_eq!(eras.len(), truth["retired"].as_array().unwrap().len());
+        for (era, known) in eras.iter().zip(truth["retired"].as_array().unwrap()) {
+            let found =
+                json!({"key": kit::hex(era.key), "last": era.last, "hash": kit::hex(&era.hash), "time": era.time});
+            assert_eq!(found, *known);
+        }
     }
+}
+
+#[test]
+fn a_write_of_secrets_keeps_the_ledger() {
+    let good = Good::named("good");
+    let bench = Bench::of(&good, good.bytes());
+    let arena = Arena::new().unwrap();
+    let vault = bench.open(&arena).unwrap();
+    let lock = WriteLock::take(&bench.instance).unwrap();
+    vault.replace(&lock, &vault.read_all().unwrap()).unwrap();
+    let written = bench.open(&arena).unwrap();
+    assert_eq!(written.generation(), vault.generation() + 1);
+    let (before, after) = (vault.ledger().unwrap(), written.ledger().unwrap());
+    assert_eq!(before.approvals(), after.approvals());
+    let eras = |ledger: &Ledger| {
+        let eras = ledger.eras(&arena).unwrap();
+        eras.iter().map(|era| (*era.key, era.last, era.hash, era.time)).collect::<Vec<_>>()
+    };
+    assert_eq!(eras(&before), eras(&after));
+    assert!(!before.approvals().is_empty() && !before.eras(&arena).unwrap().is_empty());
 }
 
 #[test]
@@ -130,6 +167,7 @@ fn every_flipped_bit_is_noticed_by_whoever_reads_it() {
                     let found = bench.launch(&buckets[index].iter().take(1).cloned().collect());
                     assert!(matches!(found, Err((Step::Lookup, _))), "byte {at}, bit {bit}: {found:?}");
                 }
+                Part::Ledger => assert!(bench.ledger_fails(), "byte {at}, bit {bit}"),
             }
             flips += 1;
             if flips % 61 == 0 {
@@ -163,11 +201,12 @@ fn every_cut_is_noticed() {
     let bytes = good.bytes();
     let bench = Bench::of(&good, bytes.clone());
     let buckets = bench.buckets();
-    let table_end = HEADER + ENTRY * buckets.len();
+    let table_end = HEADER + ENTRY * (buckets.len() + 1);
     // From the end: what was cut off need not be put back.
     for length in (0..bytes.len()).rev() {
         bench.file.set_len(length as u64).unwrap();
         bench.read_all().expect_err("cut");
+        assert!(bench.ledger_fails(), "cut to {length}");
         if length < table_end {
             assert!(bench.opening_fails(), "cut to {length}");
             continue;
@@ -226,9 +265,9 @@ fn swapped_and_overlapping_buckets_are_noticed() {
             edited[entry(two)].copy_from_slice(&bytes[entry(one)]);
             try_with(&edited, &[one, two]);
             // Both buckets swapped, and a table that fits: lengths need not be equal.
-            let mut order: Vec<usize> = (0..buckets.len()).collect();
+            let mut order: Vec<usize> = (0..=buckets.len()).collect();
             order.swap(one, two);
-            let mut edited = bytes[..entry(buckets.len() - 1).end].to_vec();
+            let mut edited = bytes[..entry(buckets.len()).end].to_vec();
             for (index, &from) in order.iter().enumerate() {
                 let bucket = &bytes[place_of(&bytes, from)];
                 let start = edited.len() as u64;

@@ -21,7 +21,7 @@ fn the_reader_finds_in_good_vaults_what_was_put_in() {
         let output = read(&kit::data(&format!("{}.vault", good.name)), good.instance_id(), &good.key());
         assert!(output.status.success(), "{}: {}", good.name, text(&output.stderr));
         let mut read: Value = serde_json::from_slice(&output.stdout).unwrap();
-        for field in ["instance", "key", "passphrase"] {
+        for field in ["instance", "key", "passphrase", "recovery"] {
             if let Some(known) = good.truth.get(field) {
                 read[field] = known.clone();
             }
@@ -192,6 +192,7 @@ fn read(vault: &Path, instance: &str, key: &OwnedKey) -> Output {
     match key {
         OwnedKey::Bytes(key) => run(vault, instance, "key", hex(key).as_bytes()),
         OwnedKey::Passphrase(passphrase) => run(vault, instance, "passphrase", passphrase.as_bytes()),
+        OwnedKey::Recovery(key) => run(vault, instance, "recovery", hex(key).as_bytes()),
     }
 }
 

@@ -121,7 +121,7 @@ pub(crate) fn appender(to: &Path) -> ExitCode {
             memory: Some("secretmem"),
             ..Entry::new(Event::SecretAccess, Outcome::Granted)
         };
-        repeat(|| log.append(&[entry], Some(vault.audit_key())).unwrap());
+        repeat(|| log.append(&[entry], Some(&vault.log_key())).unwrap());
     });
     ExitCode::SUCCESS
 }

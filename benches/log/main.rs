@@ -91,34 +91,62 @@ fn scans(instance: &Path) -> Vec<String> {
     let count =
         |output: &str| output.lines().map(|line| line.rsplit(':').next().unwrap().parse::<usize>().unwrap()).sum();
     let lines = |output: &str| output.lines().count();
-    let compared: [(&str, &str, Command, Command, &dyn Fn(&str) -> usize); 3] = [
-        ("`--count`", "`rg -c`", query(instance, &["--secret", STRIPE, "--count"]), ripgrep(&["-c"]), &count),
-        (
-            "`--count`",
-            "`rg -c -j 1`",
-            query(instance, &["--secret", STRIPE, "--count"]),
-            ripgrep(&["-c", "-j1"]),
-            &count,
-        ),
-        ("`--json`", "`rg -IN`", query(instance, &["--secret", STRIPE, "--json"]), ripgrep(&["-IN"]), &lines),
-    ];
-    let row = |(what, against, ours, theirs, found): (_, _, Command, Command, &dyn Fn(&str) -> usize)| {
+    let ours = |form| query(instance, &["--secret", STRIPE, form]);
+    [
+        Comparison {
+            what: "`--count`",
+            against: "`rg -c`",
+            ours: ours("--count"),
+            theirs: ripgrep(&["-c"]),
+            found: count,
+        },
+        Comparison {
+            what: "`--count`",
+            against: "`rg -c -j 1`",
+            ours: ours("--count"),
+            theirs: ripgrep(&["-c", "-j1"]),
+            found: count,
+        },
+        Comparison {
+            what: "`--json`",
+            against: "`rg -IN`",
+            ours: ours("--json"),
+            theirs: ripgrep(&["-IN"]),
+            found: lines,
+        },
+    ]
+    .map(|each| each.row())
+    .into()
+}
+
+/// Two commands that must find the same records.
+struct Comparison {
+    what: &'static str,
+    against: &'static str,
+    ours: Command,
+    theirs: Command,
+    /// How many, by what either printed.
+    found: fn(&str) -> usize,
+}
+
+impl Comparison {
+    fn row(&self) -> String {
         let mut costs = [Vec::new(), Vec::new()];
         for _ in 0..SCANS {
-            for (command, costs) in [&ours, &theirs].into_iter().zip(&mut costs) {
+            for (command, costs) in [&self.ours, &self.theirs].into_iter().zip(&mut costs) {
                 costs.push(measure(command));
             }
         }
-        let numbers = [&costs[0], &costs[1]].map(|costs| found(&costs[0].output));
-        assert_eq!(numbers[0], numbers[1], "both find the same lines");
+        let [found, by_ripgrep] = [0, 1].map(|at: usize| (self.found)(&costs[at][0].output));
+        assert_eq!(found, by_ripgrep, "both find the same records");
         let [(our_time, our_kib), (their_time, their_kib)] = costs.map(|costs| summary(&costs));
         format!(
-            "| all {} records of the secret, {what} | {our_time:.3} s | {our_kib} KiB | {against} | {their_time:.3} s | {their_kib} KiB | {:.2} |",
-            numbers[0],
+            "| all {found} records of the secret, {} | {our_time:.3} s | {our_kib} KiB | {} | {their_time:.3} s | {their_kib} KiB | {:.2} |",
+            self.what,
+            self.against,
             our_time / their_time
         )
-    };
-    compared.map(row).into()
+    }
 }
 
 /// Against the hashing alone, by one thread of this process, in turn.

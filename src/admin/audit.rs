@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::{Common, Error, context, export, progress, query};
-use crate::audit::{Entry, Event, Expected, Log, Outcome, Pruning, finish_pruning, head, parse_time, verify};
+use super::{Common, Error, context, export, progress, query, report};
+use crate::audit::{Entry, Event, Expected, Log, Outcome, Pruning, Report, finish_pruning, head, parse_time, verify};
+use crate::instance::Instance;
 use crate::memory::Arena;
-use crate::vault::WriteLock;
+use crate::vault::{Vault, WriteLock};
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
@@ -30,6 +31,8 @@ pub(super) enum Command {
     /// Print number and hash of the last record, to be kept elsewhere for `verify --expect`
     #[command(after_help = "Example: mentiko audit head | ssh elsewhere tee -a mentiko.heads")]
     Head,
+    /// Make a page of it: accesses, denials, due rotations, exposure; exit 1 if the log does not verify
+    Report(report::Arguments),
     /// Remove whole months from the beginning of the log; what is left still verifies
     #[command(after_help = "Example: mentiko audit prune --before 2025-01-01")]
     Prune {
@@ -46,6 +49,7 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
     match command {
         Command::Query(arguments) => query::run(common, arguments),
         Command::Verify { expect } => run_verify(common, expect),
+        Command::Report(arguments) => report::run(common, &arguments),
         Command::Prune { before, dry_run } => prune(common, &before, dry_run),
         Command::Export(arguments) => export::run(common, &arguments),
         Command::Head => {
@@ -61,34 +65,55 @@ fn run_verify(common: &Common, expect: Option<Expected>) -> Result<ExitCode, Err
     let arena = Arena::new()?;
     let vault = context::vault(common, &instance, &arena)?;
     let mut out = std::io::stdout();
-    let mut bar = progress::Bar::new("checking");
-    let report = match verify(&instance.audit, vault.audit_key(), expect, |done, total| bar.show(done, total))? {
-        Ok(report) => report,
-        Err(fault) => {
-            writeln!(out, "the log does not verify: {fault}")?;
-            return Ok(ExitCode::FAILURE);
+    match check(&instance, &vault, expect)? {
+        Ok(report) => {
+            writeln!(out, "the log verifies: {} records, head {}", report.records, report.head)?;
+            for remark in remarks(&report) {
+                writeln!(out, "{remark}")?;
+            }
+            Ok(ExitCode::SUCCESS)
         }
+        Err(fault) => {
+            writeln!(out, "{fault}")?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Whether the log holds, and the vault is not older than it; else what is wrong.
+pub(super) fn check(
+    instance: &Instance,
+    vault: &Vault<'_>,
+    expect: Option<Expected>,
+) -> Result<Result<Report, String>, Error> {
+    let mut bar = progress::Bar::new("checking");
+    let arena = Arena::new()?;
+    let keys = vault.audit_keys(&arena)?;
+    let report = match verify(&instance.audit, keys, expect, |done, total| bar.show(done, total))? {
+        Ok(report) => report,
+        Err(fault) => return Ok(Err(format!("the log does not verify: {fault}"))),
     };
     if vault.generation() < report.generation {
-        writeln!(
-            out,
+        return Ok(Err(format!(
             "the vault was rolled back: it has generation {}, the log knows {}; an older copy was put in its place",
             vault.generation(),
             report.generation
-        )?;
-        return Ok(ExitCode::FAILURE);
+        )));
     }
-    writeln!(out, "the log verifies: {} records, head {}", report.records, report.head)?;
-    if report.pruned > 0 {
-        writeln!(out, "records 1 to {} were pruned", report.pruned)?;
-    }
-    if report.recovered > 0 {
-        writeln!(out, "{} unfinished lines of writers that died, each recovered", report.recovered)?;
-    }
-    if report.uncovered > 0 {
-        writeln!(out, "the last {} records have no MAC, and nothing covers them yet", report.uncovered)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(Ok(report))
+}
+
+/// What is to be known of a log that holds.
+pub(super) fn remarks(report: &Report) -> Vec<String> {
+    let Report { pruned, recovered, uncovered, .. } = *report;
+    [
+        (pruned, format!("records 1 to {pruned} were pruned")),
+        (recovered, format!("{recovered} unfinished lines of writers that died, each recovered")),
+        (uncovered, format!("the last {uncovered} records have no MAC, and nothing covers them yet")),
+    ]
+    .into_iter()
+    .filter_map(|(count, remark)| (count > 0).then_some(remark))
+    .collect()
 }
 
 /// Only a log that verifies is pruned: the stub vouches for what was removed.
@@ -104,7 +129,7 @@ fn prune(common: &Common, before: &str, dry_run: bool) -> Result<ExitCode, Error
         writeln!(out, "removed what an interrupted pruning had left over")?;
     }
     let mut bar = progress::Bar::new("checking");
-    let report = verify(folder, key, None, |done, total| bar.show(done, total))?
+    let report = verify(folder, vault.audit_keys(&arena)?, None, |done, total| bar.show(done, total))?
         .map_err(|fault| format!("the log does not verify, and stays as it is: {fault}"))?;
     let Some(pruning) = Pruning::before(folder, time, report.generation)? else {
         writeln!(out, "there is no whole month of records before {time:.0}; nothing was removed")?;
@@ -119,7 +144,7 @@ fn prune(common: &Common, before: &str, dry_run: bool) -> Result<ExitCode, Error
             generation: Some(vault.generation()),
             ..Entry::new(Event::LogPruned, Outcome::Done)
         };
-        Log::open(&instance)?.append(&[entry], Some(key))?;
+        Log::open(&instance)?.append(&[entry], Some(&vault.log_key()))?;
         pruning.run(folder, key)?;
         writeln!(out, "removed {what}:")?;
     }

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Common, Error, context, table};
+use super::context::Rewritten;
+use super::{Common, Error, context, secret, table};
+use crate::audit::Event;
 use crate::instance::{Instance, Tree};
-use crate::memory::Arena;
-use crate::policy::{ChainName, Definition, InvalidName, Reason, Request, SecretName, judge};
-use crate::vault::{Contents, Vault};
+use crate::memory::{Arena, with_wiped_stack};
+use crate::policy::{ChainName, Definition, InvalidName, Reason, Request, SecretName, Unapproved, judge, review};
+use crate::vault::{Approval, Contents, Vault};
 
 #[derive(clap::Subcommand, Debug)]
 pub(super) enum Command {
@@ -31,6 +33,16 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Approve what a chain's definition grants now, for the policy require_approval
+    #[command(after_help = "Example: mentiko chain approve content-pipeline")]
+    Approve {
+        /// The chain
+        #[arg(value_parser = chain_name)]
+        chain: ChainName,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Check definitions against the rules and the vault; exit 1 if anything is wrong
     #[command(after_help = "Example: mentiko chain check chains/content-pipeline.json")]
     Check {
@@ -47,6 +59,7 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
     match command {
         Command::List { json } => list(common, json),
         Command::Show { chain, json } => show(common, &chain, json),
+        Command::Approve { chain, yes } => approve(common, chain, yes),
         Command::Check { files } => check(common, files),
     }
 }
@@ -134,14 +147,19 @@ fn show(common: &Common, chain: &ChainName, json: bool) -> Result<ExitCode, Erro
     let instance = context::instance(common)?;
     let definition = Definition::open(&instance.chains, chain)?;
     let arena = Arena::new()?;
-    let contents = context::vault(common, &instance, &arena)?.lookup(&names(&definition))?;
+    let vault = context::vault(common, &instance, &arena)?;
+    let contents = vault.lookup(&names(&definition))?;
+    let unapproved = unapproved(&definition, &instance, &vault)?;
     let shown: Vec<ShownRequest> = requests(&definition)
         .into_iter()
         .map(|(agent, request)| ShownRequest {
             agent,
             variable: request.variable.to_string(),
             secret: request.secret.to_string(),
-            state: state(&definition, request, &contents),
+            state: match unapproved {
+                None => state(&definition, request, &contents),
+                Some(_) => "denied: definition not approved",
+            },
         })
         .collect();
     if json {
@@ -150,7 +168,73 @@ fn show(common: &Common, chain: &ChainName, json: bool) -> Result<ExitCode, Erro
         let rows: Vec<Vec<String>> =
             shown.into_iter().map(|row| vec![row.agent, row.variable, row.secret, row.state.to_owned()]).collect();
         table::print(&["AGENT", "VARIABLE", "SECRET", "STATE"], &rows)?;
+        show_approval(&definition, &vault, unapproved)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How the definition differs from what was approved, where the policy asks for approval.
+pub(super) fn unapproved(
+    definition: &Definition,
+    instance: &Instance,
+    vault: &Vault<'_>,
+) -> Result<Option<Unapproved>, crate::vault::Error> {
+    let approved =
+        || Ok::<_, crate::vault::Error>(vault.approval(definition.chain())?.map(|approval| approval.definition));
+    Ok(review(definition, instance.policy.approval, approved)?.err())
+}
+
+/// An approval is of interest too where the policy does not ask for it yet.
+fn show_approval(definition: &Definition, vault: &Vault<'_>, unapproved: Option<Unapproved>) -> Result<(), Error> {
+    let mut out = std::io::stdout();
+    let lines = match (vault.approval(definition.chain())?, unapproved) {
+        (None, None) => return Ok(()),
+        (None, Some(unapproved)) => unapproved.lines(),
+        (Some(approval), _) if approval.definition == definition.canonical() => {
+            return Ok(writeln!(out, "\napproved as it stands, {}", secret::time(approval.time))?);
+        }
+        (Some(approval), _) => definition.differences(&approval.definition),
+    };
+    writeln!(out, "\nnot approved as it stands; approve it with: mentiko chain approve {}", definition.chain())?;
+    lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    Ok(())
+}
+
+/// What is shown is what is approved: the definition is read once.
+fn approve(common: &Common, chain: ChainName, yes: bool) -> Result<ExitCode, Error> {
+    let instance = context::instance(common)?;
+    let definition = Definition::open(&instance.chains, &chain)?;
+    let arena = Arena::new()?;
+    let key = context::key(common, &instance, &arena)?;
+    let before = with_wiped_stack(|| Vault::open(&instance, key, &arena)?.approval(&chain))?;
+    let canonical = definition.canonical();
+    let mut out = std::io::stdout();
+    match &before {
+        Some(approval) if approval.definition == canonical => {
+            writeln!(out, "chain '{chain}' is approved as it stands; nothing was changed")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(approval) => {
+            writeln!(out, "since it was approved, {}:", secret::time(approval.time))?;
+            let lines = definition.differences(&approval.definition);
+            lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+        }
+        None => {
+            writeln!(out, "chain '{chain}' was never approved; it says:")?;
+            definition.grants().iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+        }
+    }
+    if !yes && !secret::confirmed(&format!("Approve chain '{chain}'? [y/N] "))? {
+        return Err("nothing was approved; say --yes to approve without being asked".to_owned().into());
+    }
+    let approval = Approval { time: context::now(), definition: canonical };
+    context::rewrite(&instance, key, &arena, Event::ChainApprove, |vault, lock| {
+        let mut ledger = vault.ledger()?;
+        ledger.approve(chain.clone(), approval);
+        let generation = vault.replace_with_ledger(lock, &vault.read_all()?, &ledger)?;
+        Ok(Rewritten { generation, chain: Some(chain.clone()), detail: None })
+    })?;
+    writeln!(out, "approved chain '{chain}'")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -169,7 +253,7 @@ pub(super) fn requests(definition: &Definition) -> Vec<(String, &Request)> {
     }
 }
 
-fn names(definition: &Definition) -> std::collections::BTreeSet<SecretName> {
+pub(super) fn names(definition: &Definition) -> std::collections::BTreeSet<SecretName> {
     let asked = requests(definition).into_iter().map(|(_, request)| request.secret.clone());
     asked.chain(definition.secrets().iter().cloned()).collect()
 }
@@ -238,6 +322,12 @@ fn faults_of(
         Err(error) => faults.push(error.to_string()),
         Ok(definition) => {
             faults.extend(definition.warnings().iter().map(|warning| format!("{}: {warning}", path.display())));
+            if let (Some(vault), Some(instance), true) = (vault, instance, is_ours)
+                && let Some(unapproved) = unapproved(definition, instance, vault)?
+            {
+                faults
+                    .extend(unapproved.lines().iter().map(|line| format!("{}: not approved: {line}", path.display())));
+            }
             if let Some(vault) = vault {
                 let contents = vault.lookup(&names(definition))?;
                 for (agent, request) in requests(definition) {

@@ -4,11 +4,11 @@ use std::fs::File;
 
 use jiff::Timestamp;
 
-use super::{Common, Error};
+use super::{Common, Error, recovery};
 use crate::audit::{Entry, Event, Log, Outcome};
 use crate::instance::{Instance, InstanceKey, find};
 use crate::memory::{Arena, adopt, with_wiped_stack};
-use crate::policy::{InvalidName, SecretName};
+use crate::policy::{ChainName, InvalidName, SecretName};
 use crate::vault::{Contents, Vault, WriteLock};
 
 /// The instance that the command is about.
@@ -16,9 +16,12 @@ pub(super) fn instance(common: &Common) -> Result<Instance, Error> {
     Ok(Instance::open(&find(common.instance.as_deref())?)?)
 }
 
-/// Its key, in the arena.
+/// Its key, in the arena; or what opens its vault instead.
 pub(super) fn key<'a>(common: &Common, instance: &Instance, arena: &'a Arena) -> Result<InstanceKey<'a>, Error> {
-    Ok(instance.key.read(passphrase(common)?, arena)?)
+    match common.recovery_code || common.recovery_code_fd.is_some() {
+        true => Ok(InstanceKey::Recovery(recovery::read(common.recovery_code_fd, arena)?)),
+        false => Ok(instance.key.read(passphrase(common)?, arena)?),
+    }
 }
 
 /// The descriptor of `--passphrase-fd`, taken over.
@@ -84,11 +87,44 @@ pub(super) fn changes(
                 ..Entry::new(change.event, Outcome::Done)
             })
             .collect();
-        match log.append(&entries, Some(vault.audit_key())) {
-            Ok(()) => Ok(changes),
-            Err(error) => Err(format!("the change was made, but it could not be recorded: {error}").into()),
-        }
+        log.append(&entries, Some(&vault.log_key())).map_err(unrecorded)?;
+        Ok(changes)
     })
+}
+
+/// What was done to the vault, other than to its secrets.
+pub(super) struct Rewritten {
+    pub(super) generation: u64,
+    pub(super) chain: Option<ChainName>,
+    pub(super) detail: Option<String>,
+}
+
+/// Like [`change`], for what is not about a secret: `write` does the writing.
+pub(super) fn rewrite(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    event: Event,
+    write: impl FnOnce(&Vault<'_>, &WriteLock) -> Result<Rewritten, Error>,
+) -> Result<(), Error> {
+    let lock = WriteLock::take(instance)?;
+    let log = Log::open(instance)?;
+    log.check_writable()?;
+    with_wiped_stack(|| {
+        let vault = Vault::open(instance, key, arena)?;
+        let written = write(&vault, &lock)?;
+        let entry = Entry {
+            chain: written.chain.as_ref().map(ChainName::as_str),
+            reason: written.detail.as_deref(),
+            generation: Some(written.generation),
+            ..Entry::new(event, Outcome::Done)
+        };
+        log.append(&[entry], Some(&vault.log_key())).map_err(unrecorded)
+    })
+}
+
+fn unrecorded(error: crate::audit::Error) -> Error {
+    format!("the change was made, but it could not be recorded: {error}").into()
 }
 
 /// Seconds since 1970, UTC.

@@ -37,13 +37,13 @@ fn days(text: &str) -> Result<i32, String> {
 /// A secret that is due, or will be.
 #[derive(Serialize, Debug, PartialEq, Eq)]
 pub(super) struct Due {
-    name: String,
+    pub(super) name: String,
     /// `null` where no version may be used: then it can't wait.
-    due: Option<String>,
+    pub(super) due: Option<String>,
     pub(super) overdue: bool,
     /// Until then, by the calendar in UTC: 0 today, less where it is past.
     pub(super) days: Option<i32>,
-    rotate_every: Option<String>,
+    pub(super) rotate_every: Option<String>,
     version: Option<u32>,
     /// `null` for all chains.
     scope: Option<Vec<String>>,
@@ -90,7 +90,7 @@ pub(super) fn days_between(from: Timestamp, to: Timestamp) -> Option<i32> {
 }
 
 /// By date; what has none comes first.
-fn all_due(contents: &Contents, now: Timestamp, within: i32) -> Vec<Due> {
+pub(super) fn all_due(contents: &Contents, now: Timestamp, within: i32) -> Vec<Due> {
     let mut found: Vec<(Option<Timestamp>, Due)> =
         contents.values().filter_map(|record| Due::of(record, now, within).map(|due| (record.due(), due))).collect();
     found.sort_by_key(|(due, _)| *due);

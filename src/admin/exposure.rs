@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::process::{Process, each_record, pids};
 use super::{Common, Error, context, table};
-use crate::audit::{Filter, Origin};
+use crate::audit::{Filter, Origin, Record};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: mentiko exposure STRIPE_API_KEY --json")]
@@ -41,11 +41,30 @@ pub(super) struct Holder {
     host: String,
     /// Of its latest launch.
     pub(super) command: String,
-    first: String,
-    last: String,
-    accesses: u64,
+    #[serde(flatten)]
+    pub(super) held: Held,
+}
+
+/// What somebody had of a secret.
+#[derive(Serialize, Default, Debug)]
+pub(super) struct Held {
+    pub(super) first: String,
+    pub(super) last: String,
+    pub(super) accesses: u64,
     /// Process IDs of those that still run, on this host.
     pub(super) running: Vec<Process>,
+}
+
+impl Held {
+    /// Adds a grant; they come in the order of the log. `host` is this one.
+    pub(super) fn add(&mut self, record: &Record, host: &str) {
+        if self.accesses == 0 {
+            self.first.clone_from(&record.time);
+        }
+        self.last.clone_from(&record.time);
+        self.accesses += 1;
+        self.running.extend(Process::of(record, host).filter(|process| !self.running.contains(process)));
+    }
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -79,15 +98,10 @@ impl Exposure {
                 version,
                 host: record.host.clone(),
                 command: String::new(),
-                first: record.time.clone(),
-                last: String::new(),
-                accesses: 0,
-                running: Vec::new(),
+                held: Held::default(),
             });
             holder.command = text(&record.command);
-            holder.last.clone_from(&record.time);
-            holder.accesses += 1;
-            holder.running.extend(Process::of(record, &host).filter(|process| !holder.running.contains(process)));
+            holder.held.add(record, &host);
         })?;
         let mut exposure = Self { secret: secret.into(), first: None, last: None, accesses: 0, holders: Vec::new() };
         exposure.holders = holders.into_values().collect();
@@ -103,9 +117,9 @@ impl Exposure {
     }
 
     fn add_up(&mut self) {
-        self.first = self.holders.iter().map(|holder| holder.first.clone()).min();
-        self.last = self.holders.iter().map(|holder| holder.last.clone()).max();
-        self.accesses = self.holders.iter().map(|holder| holder.accesses).sum();
+        self.first = self.holders.iter().map(|holder| holder.held.first.clone()).min();
+        self.last = self.holders.iter().map(|holder| holder.held.last.clone()).max();
+        self.accesses = self.holders.iter().map(|holder| holder.held.accesses).sum();
     }
 
     /// As a table.
@@ -129,9 +143,9 @@ impl Exposure {
                     holder.run.clone(),
                     holder.version.to_string(),
                     holder.host.clone(),
-                    time(&holder.first),
-                    time(&holder.last),
-                    pids(&holder.running),
+                    time(&holder.held.first),
+                    time(&holder.held.last),
+                    pids(&holder.held.running),
                 ]
             })
             .collect();

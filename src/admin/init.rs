@@ -8,13 +8,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Common, Error, context};
+use super::{Common, Error, context, value};
 use crate::audit::{Entry, Event, Log, Outcome};
-use crate::instance::{
-    self, Instance, InstanceKey, KeySource, MAX_PASSPHRASE, Policy, Uuid, ask, defaults_for_init, fill, uuid_v7,
-};
+use crate::instance::{self, Instance, InstanceKey, KeySource, Policy, Uuid, defaults_for_init, fill, uuid_v7};
 use crate::launch::search;
-use crate::memory::{Arena, equal, with_wiped_stack};
+use crate::memory::{Arena, with_wiped_stack};
 use crate::vault::{self, PassphraseCost, WriteLock};
 
 #[derive(clap::Args, Debug)]
@@ -176,7 +174,7 @@ pub(super) fn make(
     write_new(&configuration, format!("{text}\n").as_bytes(), 0o644)?;
     let opened = with_wiped_stack(|| vault::Vault::open(&instance, key, arena))?;
     let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::InstanceInit, Outcome::Done) };
-    Log::open(&instance)?.append(&[entry], Some(opened.audit_key()))?;
+    Log::open(&instance)?.append(&[entry], Some(&opened.log_key()))?;
     Ok(instance)
 }
 
@@ -212,17 +210,7 @@ fn new_key<'a>(
             Ok(InstanceKey::Bytes(key))
         }
         KeySource::Passphrase if passphrase.is_none() => {
-            let (first, second) = (arena.alloc(MAX_PASSPHRASE)?, arena.alloc(MAX_PASSPHRASE)?);
-            let length = ask("New passphrase: ", first)?;
-            let again = ask("The same again: ", second)?;
-            let (first, second) = (first.get(..length), second.get(..again));
-            match (first, second) {
-                (Some(first), Some(second)) if !first.is_empty() && equal(first, second) => {
-                    Ok(InstanceKey::Passphrase(first))
-                }
-                (Some([]), _) => Err("the passphrase is empty".to_owned().into()),
-                _ => Err("the two differ; nothing was made".to_owned().into()),
-            }
+            Ok(InstanceKey::Passphrase(value::new_passphrase(None, arena)?))
         }
         other => Ok(other.read(passphrase, arena)?),
     }

@@ -3,17 +3,26 @@
 mod advice;
 mod audit;
 mod chain;
+mod complete;
 mod context;
+mod doctor;
 mod due;
 mod export;
 mod exposure;
+mod import;
 mod init;
+mod key;
+mod man;
 mod process;
 mod progress;
 mod query;
 mod quickstart;
+mod recovery;
+mod rekey;
+mod report;
 mod rotate;
 mod run;
+mod scan;
 mod schedule;
 mod secret;
 mod settings;
@@ -49,6 +58,12 @@ pub(crate) struct Common {
     /// Read the passphrase from this descriptor
     #[arg(long, global = true, value_name = "N")]
     passphrase_fd: Option<RawFd>,
+    /// Open the vault with a recovery code, which is asked for, instead of the configured key
+    #[arg(long, global = true)]
+    recovery_code: bool,
+    /// The same, with the code from this descriptor
+    #[arg(long, global = true, value_name = "N")]
+    recovery_code_fd: Option<RawFd>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -56,26 +71,42 @@ enum Command {
     /// Make an instance: configuration, key, vault, log
     Init(init::Arguments),
     /// Show the whole thing at work in a throwaway instance
+    #[command(after_help = "Example: mentiko quickstart")]
     Quickstart,
     /// Store and describe secrets
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko secret set OPENAI_API_KEY --scope content-pipeline")]
     Secret(secret::Command),
     /// List and check chain definitions
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko chain show content-pipeline")]
     Chain(chain::Command),
     /// Begin, end and list runs, which keep the versions that they were given
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko run start content-pipeline")]
     Run(run::Command),
+    /// Say what opens the vault, and change it
+    #[command(subcommand, after_help = "Example: mentiko key list")]
+    Key(key::Command),
     /// Say who holds a secret: runs, agents, hosts, and which of their processes still run
     Exposure(exposure::Arguments),
     /// List the secrets that are to be rotated, now or soon; exit 1 if there are any
     Due(due::Arguments),
+    /// Check each protection and name what mends it; exit 1 if one failed
+    Doctor(doctor::Arguments),
+    /// Look for values of the vault where they must not be: files, logs, git history
+    Scan(scan::Arguments),
     /// Ask the access log
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: mentiko audit query --secret OPENAI_API_KEY --since 7d")]
     Audit(audit::Command),
     /// Look after secrets, log, chains, runs and rotation on one screen
     #[command(after_help = "Its keys are listed on ?.\n\nExample: mentiko settings")]
     Settings,
+    /// Print a script that completes command lines in a shell, names too
+    Completions(complete::Completions),
+    /// Write the manual pages below a folder
+    #[command(hide = true)]
+    Man(man::Arguments),
+    /// What such a script asks
+    #[command(hide = true)]
+    Complete(complete::Complete),
 }
 
 /// What went wrong, in one line.
@@ -142,10 +173,16 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Secret(command) => secret::run(&common, command),
         Command::Chain(command) => chain::run(&common, command),
         Command::Run(command) => run::run(&common, command),
+        Command::Key(command) => key::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Settings => settings::run(&common),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
+        Command::Doctor(arguments) => doctor::run(&common, &arguments),
+        Command::Scan(arguments) => Ok(scan::run(&common, &arguments)),
         Command::Exposure(arguments) => exposure::run(&common, &arguments),
+        Command::Completions(arguments) => complete::print_script(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
+        Command::Complete(arguments) => complete::print_candidates(&arguments),
     }
 }
 

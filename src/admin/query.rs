@@ -11,7 +11,7 @@ use super::{Common, Error, context, say};
 use crate::audit::{Filter, Record, follow, parse_time, search};
 use crate::instance::Instance;
 use crate::memory::Arena;
-use crate::policy::Definition;
+use crate::policy::{ChainName, Definition};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
@@ -181,15 +181,11 @@ fn suggest(common: &Common, instance: &Instance, filter: &Filter) {
 
 /// The names of chains, and of the secrets that they or the vault name. The vault is asked only
 /// where its key can be had without asking anybody.
-fn known_names(common: &Common, instance: &Instance) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut chains, mut secrets) = (BTreeSet::new(), BTreeSet::new());
-    for entry in std::fs::read_dir(&instance.chains).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
-        if let Some(name) = name {
-            if let Ok(definition) = Definition::open(&instance.chains, &name) {
-                secrets.extend(definition.secrets().iter().map(ToString::to_string));
-            }
-            chains.insert(name.to_string());
+pub(super) fn known_names(common: &Common, instance: &Instance) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (chains, mut secrets) = (chain_names(instance), BTreeSet::new());
+    for name in chains.iter().filter_map(|name| name.parse().ok()) {
+        if let Ok(definition) = Definition::open(&instance.chains, &name) {
+            secrets.extend(definition.secrets().iter().map(ToString::to_string));
         }
     }
     if instance.key.is_silent()
@@ -199,6 +195,15 @@ fn known_names(common: &Common, instance: &Instance) -> (BTreeSet<String>, BTree
         secrets.extend(contents.keys().map(ToString::to_string));
     }
     (chains, secrets)
+}
+
+/// The names of the files in the folder of chains that can be definitions.
+pub(super) fn chain_names(instance: &Instance) -> BTreeSet<String> {
+    let name = |entry: std::fs::DirEntry| {
+        let name: ChainName = entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok()?;
+        Some(name.to_string())
+    };
+    std::fs::read_dir(&instance.chains).into_iter().flatten().flatten().filter_map(name).collect()
 }
 
 #[cfg(test)]

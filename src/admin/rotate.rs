@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -64,6 +65,9 @@ fn replace(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long the log is waited for: launches that opened the vault right before a version was
+/// revoked in it get that one, and are on record soon.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Stores a new value, which is overwritten by its ciphertext. Its version, and what could not be
 /// tidied up on the way.
 pub(super) fn add_version(
@@ -156,7 +160,9 @@ impl Emergency {
         })?;
         let of = |event: Event| changes.iter().filter(move |change| change.event == event).filter_map(|c| c.version);
         let version = of(Event::SecretRotate).next();
-        // The log is read after the revocation is in it.
+        if of(Event::SecretRevoke).next().is_some() {
+            std::thread::sleep(SETTLE);
+        }
         let exposure = Exposure::of(&instance.audit, name.as_str())?.without(version);
         Ok(Self {
             revoked: of(Event::SecretRevoke).collect(),
@@ -170,7 +176,7 @@ impl Emergency {
     /// Once for each process, which may hold several versions.
     pub(super) fn running(&self) -> Vec<Process> {
         let mut running: Vec<Process> = Vec::new();
-        for process in self.exposure.holders.iter().flat_map(|holder| &holder.running) {
+        for process in self.exposure.holders.iter().flat_map(|holder| &holder.held.running) {
             if !running.contains(process) {
                 running.push(*process);
             }
@@ -296,9 +302,9 @@ fn holders(instance: &Instance, runs: &Runs, living: &[run::Run], name: &SecretN
         }
     }
     for holder in Exposure::of(&instance.audit, name.as_str())?.holders {
-        if !holder.running.is_empty() {
-            let Holder { agent, chain, run, version, running, .. } = holder;
-            let text = format!("agent {agent} of chain {chain} in run {run}, pid {}", listed(&running, ", "));
+        if !holder.held.running.is_empty() {
+            let Holder { agent, chain, run, version, held, .. } = holder;
+            let text = format!("agent {agent} of chain {chain} in run {run}, pid {}", listed(&held.running, ", "));
             holders.entry(version).or_default().insert(text);
         }
     }

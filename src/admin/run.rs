@@ -124,7 +124,7 @@ fn record(log: &Log, vault: &Vault<'_>, event: Event, id: &RunId, chain: Option<
         generation: Some(vault.generation()),
         ..Entry::new(event, Outcome::Done)
     };
-    Ok(log.append(&[entry], Some(vault.audit_key()))?)
+    Ok(log.append(&[entry], Some(&vault.log_key()))?)
 }
 
 /// A run that holds versions.
@@ -235,7 +235,7 @@ fn all(instance: &Instance, runs: &Runs, vault: &Vault<'_>) -> Result<Vec<Run>, 
 }
 
 /// The runs that there are files of, in the order of their names.
-fn ids(instance: &Instance) -> Result<Vec<RunId>, Error> {
+pub(super) fn ids(instance: &Instance) -> Result<Vec<RunId>, Error> {
     let cant_list = |error| crate::instance::Error::file("list", &instance.runs, error);
     let mut ids = Vec::new();
     for entry in std::fs::read_dir(&instance.runs).map_err(cant_list)? {
@@ -246,7 +246,7 @@ fn ids(instance: &Instance) -> Result<Vec<RunId>, Error> {
     Ok(ids)
 }
 
-fn open(runs: &Runs, vault: &Vault<'_>, id: &RunId) -> Result<Option<Pins>, vault::Error> {
+pub(super) fn open(runs: &Runs, vault: &Vault<'_>, id: &RunId) -> Result<Option<Pins>, vault::Error> {
     let sealed = runs.read(id)?;
     sealed.map(|sealed| with_wiped_stack(|| vault.open_pins(id, &sealed, &runs.file(id)))).transpose()
 }

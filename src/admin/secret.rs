@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::context::{self, Change, secret_name};
 use super::schedule::{self, Schedule};
-use super::{Common, Error, advice, rotate, table, value};
+use super::{Common, Error, advice, import, rotate, table, value};
 use crate::audit::Event;
 use crate::instance::{Instance, InstanceKey};
 use crate::memory::Arena;
@@ -24,19 +24,14 @@ pub(super) enum Command {
         /// The secret
         #[arg(value_parser = secret_name)]
         name: SecretName,
-        /// The chains that may use it: all, or names with commas between [new secrets: all]
-        #[arg(long, value_name = "all|CHAIN,CHAIN")]
-        scope: Option<Scope>,
-        /// How often it is to be rotated: 30d, monthly, quarterly, yearly, none
-        #[arg(long, value_name = "PERIOD")]
-        rotate_every: Option<Schedule>,
-        /// A note for people
-        #[arg(long, value_name = "TEXT")]
-        note: Option<String>,
+        #[command(flatten)]
+        metadata: Metadata,
         /// Read the value from this descriptor
         #[arg(long, value_name = "N")]
         value_fd: Option<RawFd>,
     },
+    /// Store all values of a .env or JSON file, or of variables, in one write
+    Import(import::Arguments),
     /// Store a new value of a secret; runs that hold the one before keep it
     #[command(after_help = "Example: mentiko secret rotate OPENAI_API_KEY")]
     Rotate(rotate::Arguments),
@@ -98,9 +93,8 @@ pub(super) enum Command {
 
 pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Set { name, scope, rotate_every, note, value_fd } => {
-            set(common, name, &Metadata { scope, rotate_every, note }, value_fd)?;
-        }
+        Command::Set { name, metadata, value_fd } => set(common, name, &metadata, value_fd)?,
+        Command::Import(arguments) => return import::run(common, arguments),
         Command::Rotate(arguments) => return rotate::rotate(common, &arguments),
         Command::Retire { name } => return rotate::retire(common, &name),
         Command::List { json } => list(common, json)?,
@@ -112,17 +106,23 @@ pub(super) fn run(common: &Common, command: Command) -> Result<ExitCode, Error> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// What may be said of a secret when it is stored.
+#[derive(clap::Args, Debug)]
 pub(super) struct Metadata {
+    /// The chains that may use it: all, or names with commas between [new secrets: all]
+    #[arg(long, value_name = "all|CHAIN,CHAIN")]
     pub(super) scope: Option<Scope>,
+    /// How often it is to be rotated: 30d, monthly, quarterly, yearly, none
+    #[arg(long, value_name = "PERIOD")]
     pub(super) rotate_every: Option<Schedule>,
+    /// A note for people
+    #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
 }
 
 fn set(common: &Common, name: SecretName, metadata: &Metadata, value_fd: Option<RawFd>) -> Result<(), Error> {
     refuse_reserved(&name)?;
-    if metadata.note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
-        return Err(format!("the note is longer than {MAX_NOTE} bytes").into());
-    }
+    check(metadata)?;
     let instance = context::instance(common)?;
     let arena = Arena::new()?;
     // Before the lock is taken: others need not wait until it is typed.
@@ -140,9 +140,7 @@ fn set(common: &Common, name: SecretName, metadata: &Metadata, value_fd: Option<
 /// Names that are well formed and all the same can't be those of secrets.
 pub(super) fn refuse_reserved(name: &SecretName) -> Result<(), Error> {
     match is_reserved(name.as_str()) {
-        true => {
-            Err(format!("'{name}' can't be a secret: it is the name of a variable that belongs to the system").into())
-        }
+        true => Err(format!("'{name}' can't be a secret: {RESERVED}").into()),
         false => Ok(()),
     }
 }
@@ -178,7 +176,17 @@ pub(super) fn store(
     Ok(Stored { version: change.version.unwrap_or_default(), scope, advice })
 }
 
-fn apply(record: &mut Record, metadata: &Metadata) {
+/// Why a name is refused that would be well formed.
+pub(super) const RESERVED: &str = "it is the name of a variable that belongs to the system";
+
+pub(super) fn check(metadata: &Metadata) -> Result<(), Error> {
+    match metadata.note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
+        true => Err(format!("the note is longer than {MAX_NOTE} bytes").into()),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn apply(record: &mut Record, metadata: &Metadata) {
     if let Some(scope) = &metadata.scope {
         record.scope = scope.clone();
     }
@@ -230,7 +238,8 @@ fn remove(common: &Common, name: SecretName, yes: bool) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "removed {name}")?)
 }
 
-fn confirmed(question: &str) -> Result<bool, Error> {
+/// Asks on standard error; no where nobody can answer.
+pub(super) fn confirmed(question: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
@@ -300,7 +309,8 @@ pub(super) fn chains(scope: &Scope) -> Option<Vec<String>> {
     }
 }
 
-fn time(seconds: u64) -> String {
+/// As people and programs read it; empty for a time that is none.
+pub(super) fn time(seconds: u64) -> String {
     let timestamp = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     timestamp.map_or_else(String::new, |time| time.to_string())
 }
@@ -366,7 +376,7 @@ pub(super) fn unknown(name: &SecretName) -> Error {
     Error::Other(format!("there is no secret '{name}'; 'mentiko secret list' shows all"))
 }
 
-fn warn_of_unknown_chains(chains: &std::path::Path, scope: &Scope) {
+pub(super) fn warn_of_unknown_chains(chains: &std::path::Path, scope: &Scope) {
     for name in unknown_chains(chains, scope) {
         super::say(&format!("there is no chain '{name}' yet ({})", path_of(chains, name).display()));
     }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::os::fd::RawFd;
 
 use super::Error;
-use crate::instance::{ask, read_secret, without_newline};
+use crate::instance::{MAX_PASSPHRASE, ask, read_secret, without_newline};
 use crate::memory::{Arena, adopt, equal};
 use crate::vault::MAX_VALUE;
 
@@ -22,7 +22,9 @@ pub(super) fn read<'a>(name: &str, fd: Option<RawFd>, arena: &'a Arena) -> Resul
         None => read_secret(&mut Unbuffered, buffer),
     };
     let length = length.map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => too_long(name),
+        std::io::ErrorKind::InvalidData => {
+            Error::Other(format!("the value of '{name}' {}; nothing was stored", too_long()))
+        }
         _ => Error::Other(format!("can't read the value of '{name}': {error}")),
     })?;
     let length = without_newline(buffer, length);
@@ -50,22 +52,54 @@ fn typed<'a>(name: &str, buffer: &'a mut [u8], arena: &'a Arena) -> Result<&'a m
     }
 }
 
+/// A passphrase that is to open something from now on: asked twice, or read from a descriptor.
+pub(super) fn new_passphrase(fd: Option<RawFd>, arena: &Arena) -> Result<&[u8], Error> {
+    let first = arena.alloc(MAX_PASSPHRASE + 1)?;
+    let length = match fd {
+        Some(fd) => {
+            let fd = adopt(fd).map_err(|_| format!("--new-passphrase-fd {fd}: no such open descriptor above 2"))?;
+            let length = read_secret(&mut File::from(fd), first);
+            let length = length.map_err(|error| format!("can't read the new passphrase: {error}"))?;
+            without_newline(first, length)
+        }
+        None => {
+            let again = arena.alloc(MAX_PASSPHRASE + 1)?;
+            let length = ask("New passphrase: ", first)?;
+            let second = ask("The same again: ", again)?;
+            if !equal(first.get(..length).unwrap_or_default(), again.get(..second).unwrap_or_default()) {
+                return Err(Error::Other("the two differ; nothing was changed".into()));
+            }
+            length
+        }
+    };
+    match first.get(..length) {
+        None | Some([]) => Err(Error::Other("the passphrase is empty".into())),
+        Some(passphrase) if length <= MAX_PASSPHRASE => Ok(passphrase),
+        Some(_) => Err(Error::Other(format!("the passphrase is longer than {MAX_PASSPHRASE} bytes"))),
+    }
+}
+
 /// Whether these bytes can be a value.
 pub(super) fn check<'a>(name: &str, buffer: &'a mut [u8], length: usize) -> Result<&'a mut [u8], Error> {
     let value = buffer.get_mut(..length).unwrap_or_default();
-    if value.is_empty() {
-        return Err(Error::Other(format!("the value of '{name}' is empty; nothing was stored")));
+    match fault_of(value) {
+        None => Ok(value),
+        Some(fault) => Err(Error::Other(format!("the value of '{name}' {fault}; nothing was stored"))),
     }
-    if value.len() > MAX_VALUE {
-        return Err(too_long(name));
-    }
-    if value.contains(&0) {
-        let fault = "holds a NUL byte, which no environment can carry; store it in base64, for example";
-        return Err(Error::Other(format!("the value of '{name}' {fault}")));
-    }
-    Ok(value)
 }
 
-fn too_long(name: &str) -> Error {
-    Error::Other(format!("the value of '{name}' is longer than {MAX_VALUE} bytes; nothing was stored"))
+/// Why a value can't be stored.
+pub(super) fn fault_of(value: &[u8]) -> Option<String> {
+    match value {
+        [] => Some("is empty".into()),
+        _ if value.len() > MAX_VALUE => Some(too_long()),
+        _ if value.contains(&0) => {
+            Some("holds a NUL byte, which no environment can carry; store it in base64, for example".into())
+        }
+        _ => None,
+    }
+}
+
+fn too_long() -> String {
+    format!("is longer than {MAX_VALUE} bytes")
 }

@@ -17,7 +17,7 @@ use super::tail::{self, Torn};
 use super::{Error, Origin};
 use crate::instance::{self, AuditSync, Instance};
 use crate::policy::SecretName;
-use crate::vault::{AuditKey, Secret, sha256};
+use crate::vault::{AuditKey, LogKey, Secret, sha256};
 
 /// The log of one instance. Its folder is held open, so that it can be written even when the path
 /// to it leads elsewhere by then.
@@ -63,15 +63,16 @@ impl Log {
     }
 
     /// In a folder of a test.
-    #[cfg(test)]
-    pub(super) fn at(folder: &Path) -> Self {
-        let opened = instance::open_folder(folder).unwrap();
-        Self { path: folder.to_owned(), folder: opened, instance: "i".into(), syncs: true, held: RefCell::default() }
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn at(folder: &Path) -> Result<Self, Error> {
+        let opened = instance::open_folder(folder)?;
+        let (path, instance) = (folder.to_owned(), "i".into());
+        Ok(Self { path, folder: opened, instance, syncs: true, held: RefCell::default() })
     }
 
     /// Records that the launch gets these secrets, one line for each, synced. `launch` says what
     /// the lines have in common. A launch without any is recorded as `agent.start`.
-    pub fn grant(&self, launch: &Entry<'_>, secrets: &[Secret<'_>], key: AuditKey<'_>) -> Result<Recorded, Error> {
+    pub fn grant(&self, launch: &Entry<'_>, secrets: &[Secret<'_>], key: &LogKey<'_>) -> Result<Recorded, Error> {
         let mut entries: Vec<Entry<'_>> = secrets
             .iter()
             .map(|secret| Entry {
@@ -100,13 +101,38 @@ impl Log {
     /// Appends the entries, each a line, and syncs them. With no key, the lines have no MAC.
     ///
     /// Either all of them stand in the log when this returns `Ok`, or none is acknowledged.
-    pub fn append(&self, entries: &[Entry<'_>], key: Option<AuditKey<'_>>) -> Result<(), Error> {
+    pub fn append(&self, entries: &[Entry<'_>], key: Option<&LogKey<'_>>) -> Result<(), Error> {
         self.append_about(&Origin::of_this_process(), entries, key)
     }
 
     /// The same, about another process.
-    pub fn append_about(&self, origin: &Origin, entries: &[Entry<'_>], key: Option<AuditKey<'_>>) -> Result<(), Error> {
+    pub fn append_about(&self, origin: &Origin, entries: &[Entry<'_>], key: Option<&LogKey<'_>>) -> Result<(), Error> {
         let lock = self.lock()?;
+        let written = self.append_locked(origin, entries, key)?;
+        // Others may append while this sync runs; it covers whatever stands in the file.
+        drop(lock);
+        self.sync(written)
+    }
+
+    /// Keeps others from appending, until it is dropped.
+    #[cfg(feature = "admin")]
+    pub fn hold(&self) -> Result<Hold<'_>, Error> {
+        Ok(Hold { log: self, _lock: self.lock()? })
+    }
+
+    /// Appends while the lock is held; what it gives back is to be synced.
+    fn append_locked(
+        &self,
+        origin: &Origin,
+        entries: &[Entry<'_>],
+        key: Option<&LogKey<'_>>,
+    ) -> Result<(File, PathBuf), Error> {
+        // Whoever rotates the keys holds the lock from the last line under the old key to the new
+        // vault's rename: with the lock, what is current stays so.
+        if key.is_some_and(|key| !key.is_current()) {
+            return Err(Error::Rotated);
+        }
+        let key = key.map(LogKey::key);
         let mut end = self.end()?;
         let mut out = Vec::with_capacity(1024 * entries.len());
         let torn = end.torn.take();
@@ -132,10 +158,12 @@ impl Log {
         let changed = self.folder_changed().map_err(unsynced)?;
         let copy = file.try_clone().map_err(unsynced)?;
         self.held.replace(Some(Held { name: end.name, file: copy, changed }));
-        // Others may append while this sync runs; it covers whatever stands in the file.
-        drop(lock);
+        Ok((file, path))
+    }
+
+    fn sync(&self, (file, path): (File, PathBuf)) -> Result<(), Error> {
         match self.syncs {
-            true => file.sync_data().map_err(unsynced),
+            true => file.sync_data().map_err(|error| Error::Unsynced { path, error }),
             false => Ok(()),
         }
     }
@@ -245,12 +273,36 @@ impl Log {
 }
 
 /// The lock of a writer.
+#[derive(Debug)]
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // Where this fails, it goes with the process; what is on record stands all the same.
         let _ = self.0.unlock();
+    }
+}
+
+/// The log, locked by this process.
+#[cfg(feature = "admin")]
+#[derive(Debug)]
+pub struct Hold<'l> {
+    log: &'l Log,
+    _lock: Lock,
+}
+
+#[cfg(feature = "admin")]
+impl Hold<'_> {
+    /// Number and hash of the last whole line; 0 and zeros where there is none.
+    pub fn last(&self) -> Result<(u64, [u8; 32]), Error> {
+        let end = self.log.end()?;
+        Ok((end.head.seq, end.head.hash))
+    }
+
+    /// Appends one entry, synced, and lets go.
+    pub fn append(self, entry: &Entry<'_>, key: &LogKey<'_>) -> Result<(), Error> {
+        let written = self.log.append_locked(&Origin::of_this_process(), std::slice::from_ref(entry), Some(key))?;
+        self.log.sync(written)
     }
 }
 

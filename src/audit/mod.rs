@@ -6,6 +6,8 @@ mod append;
 mod filter;
 #[cfg(feature = "admin")]
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod origin;
 #[cfg(feature = "admin")]
 mod prune;
@@ -23,6 +25,8 @@ mod verify;
 
 use std::path::PathBuf;
 
+#[cfg(feature = "admin")]
+pub use append::Hold;
 pub use append::{Log, Recorded};
 #[cfg(feature = "admin")]
 pub use filter::{Filter, parse_time};
@@ -30,14 +34,14 @@ pub use filter::{Filter, parse_time};
 pub use follow::{Follower, follow};
 pub use origin::Origin;
 #[cfg(feature = "admin")]
-pub use prune::{Pruning, finish_pruning};
+pub use prune::{NextStub, Pruning, finish_pruning};
 pub use record::{Entry, Event, Outcome, Record};
 #[cfg(feature = "admin")]
 pub use search::search;
 #[cfg(feature = "admin")]
 pub use segments::segments;
 #[cfg(feature = "admin")]
-pub use verify::{Expected, Fault, Report, head, verify};
+pub use verify::{Expected, Fault, Report, ending, head, verify};
 
 /// Why the log can't be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,9 @@ pub enum Error {
         /// Why.
         error: std::io::Error,
     },
+    /// The key is not the log's any more.
+    #[error("the instance's keys were rotated meanwhile; run it again")]
+    Rotated,
     /// The segment is not one that this user may trust.
     #[error("access log: {0}")]
     Instance(#[from] crate::instance::Error),

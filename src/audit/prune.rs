@@ -13,6 +13,9 @@ use crate::vault::AuditKey;
 /// The stub's file.
 pub(super) const STUB: &str = "pruned.json";
 
+/// That of the key which the log gets when the keys are rotated.
+const NEXT_STUB: &str = "pruned.json.new";
+
 /// What stood before the first line that is left.
 #[derive(Clone, Debug)]
 pub(super) struct Stub {
@@ -67,6 +70,27 @@ impl Pruning {
     pub fn run(&self, folder: &Path, key: AuditKey<'_>) -> Result<(), Error> {
         replace_file(&folder.join(STUB), &self.stub.text(key), 0o600)?;
         remove(folder, &self.segments)
+    }
+}
+
+/// A stub under a key that the log does not have yet, beside the one in use.
+#[derive(Debug)]
+pub struct NextStub(PathBuf);
+
+impl NextStub {
+    /// Writes it, where there is a stub at all. Until the vault has the new key, nobody reads it.
+    pub fn write(folder: &Path, key: AuditKey<'_>, next: AuditKey<'_>) -> Result<Option<Self>, Error> {
+        // One that is not what was written must not keep anybody from rotating the keys; `verify` tells.
+        let Some(Ok(stub)) = read_stub(folder, key)? else { return Ok(None) };
+        replace_file(&folder.join(NEXT_STUB), &stub.text(next), 0o600)?;
+        Ok(Some(Self(folder.to_owned())))
+    }
+
+    /// Puts it in the place of the other.
+    pub fn put_in_place(self) -> Result<(), Error> {
+        let (next, stub) = (self.0.join(NEXT_STUB), self.0.join(STUB));
+        std::fs::rename(next, &stub).map_err(|error| Error::file("replace", stub, error))?;
+        Ok(sync_folder(&self.0)?)
     }
 }
 
@@ -137,7 +161,17 @@ impl Stub {
 
 /// The stub of a log, where it was pruned; the inner error is that it is not what was written.
 pub(super) fn read_stub(folder: &Path, key: AuditKey<'_>) -> Result<Option<Result<Stub, ()>>, Error> {
-    let path = folder.join(STUB);
+    let stub = read_stub_at(folder.join(STUB), key)?;
+    if let Some(Err(())) = stub
+        && let Some(Ok(next)) = read_stub_at(folder.join(NEXT_STUB), key)?
+    {
+        // Whoever rotated the keys died before it was put in place.
+        return Ok(Some(Ok(next)));
+    }
+    Ok(stub)
+}
+
+fn read_stub_at(path: PathBuf, key: AuditKey<'_>) -> Result<Option<Result<Stub, ()>>, Error> {
     match std::fs::read(&path) {
         Ok(line) => Ok(Some(Stub::parse(&line, key).ok_or(()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -38,6 +38,18 @@ pub enum Event {
     /// A rotation schedule was changed.
     #[serde(rename = "secret.schedule")]
     SecretSchedule,
+    /// A key slot was filled.
+    #[serde(rename = "key.add")]
+    KeyAdd,
+    /// A key slot was emptied.
+    #[serde(rename = "key.remove")]
+    KeyRemove,
+    /// The vault was sealed anew under another root key.
+    #[serde(rename = "key.rotate")]
+    KeyRotate,
+    /// A chain's definition was approved.
+    #[serde(rename = "chain.approve")]
+    ChainApprove,
     /// A supervised agent ended.
     #[serde(rename = "agent.end")]
     AgentEnd,
@@ -191,8 +203,17 @@ pub struct Record {
 impl Record {
     /// From one line without its newline.
     pub fn parse(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok().filter(|record: &Self| record.v == 1)
+        serde_json::from_slice(line).ok().filter(|record: &Self| record.v == 1 && is_time(&record.time))
     }
+}
+
+/// Whether the text has the form of our times. Anyone who can write to the log can put there what
+/// looks like a record; from a time of another form the next line would take it over, and the name of
+/// a segment that no reader looks for.
+fn is_time(text: &str) -> bool {
+    let form = b"0000-00-00T00:00:00.000000Z";
+    let fits = |(byte, form): (u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form };
+    text.len() == form.len() && text.bytes().zip(form).all(fits)
 }
 
 /// What the next line continues from.
@@ -328,6 +349,17 @@ mod tests {
         assert!(covered.ends_with(b"00\"") && mac.is_none());
         assert_eq!(head.hash, sha256(line));
         assert!(split_mac(b"{}").is_none());
+    }
+
+    #[test]
+    fn only_times_of_our_form_are_times() {
+        assert!(is_time("2026-03-07T09:15:02.482113Z"));
+        assert!(is_time(&format!("{:.6}", jiff::Timestamp::now())));
+        for text in
+            ["", "2026-03-07T09:15:02Z", "2026-03-07T09:15:02.482113+", "x/../..-07T09:15:02.482113Z", "zzzz-zz"]
+        {
+            assert!(!is_time(text), "{text}");
+        }
     }
 
     #[test]

@@ -131,6 +131,16 @@ mod tests {
         assert_eq!(tail_of(&out).head, Some(head));
     }
 
+    /// Found by fuzzing: the records after it went to `access-zzzz-zz.jsonl`, which nobody reads.
+    #[test]
+    fn a_forged_line_does_not_choose_where_the_log_goes_on() {
+        let (whole, head) = lines(1);
+        let forged = String::from_utf8(lines(2).0).unwrap().replace("2026-03-07T", "zzzz-zz/../");
+        let tail = tail_of(&[&whole[..], forged.as_bytes()].concat());
+        assert_eq!(tail.head, Some(head));
+        assert_eq!(tail.torn.unwrap().bytes, forged.len() as u64 - 1);
+    }
+
     #[test]
     fn a_long_torn_line_and_a_segment_of_nothing_else_are_read() {
         let (mut out, head) = lines(1);

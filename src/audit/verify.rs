@@ -12,7 +12,7 @@ use super::record::{Head, Record, hex, split_mac, unhex};
 use super::scan::{each_line, parts, scan};
 use super::segments::segments;
 use super::tail;
-use crate::vault::{AuditKey, MacChecker, sha256};
+use crate::vault::{AuditKeys, MacCheckers, sha256};
 
 /// What a log proves.
 #[derive(Debug, Default)]
@@ -71,20 +71,34 @@ pub fn head(folder: &Path) -> Result<String, Error> {
     Ok(Head::start().text())
 }
 
+/// How a log ends: the time of its last record, and whether a writer left a line unfinished after it.
+pub fn ending(folder: &Path) -> Result<(Option<String>, bool), Error> {
+    let mut is_torn = false;
+    for path in segments(folder)?.into_iter().rev() {
+        let tail = tail::read_path(&path)?;
+        is_torn |= tail.torn.is_some() || tail.open;
+        if let Some(head) = tail.head {
+            return Ok((Some(head.time), is_torn));
+        }
+    }
+    Ok((None, is_torn))
+}
+
 /// Reads the whole log. The outer error is that it can't be read; the inner that it does not hold.
 /// `progress` hears how many bytes of how many were checked.
-pub fn verify(
+pub fn verify<'a>(
     folder: &Path,
-    key: AuditKey<'_>,
+    keys: impl Into<AuditKeys<'a>>,
     expected: Option<Expected>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Result<Report, Fault>, Error> {
-    let mut state = State::new(expected);
+    let keys = keys.into();
+    let mut state = State::new(expected, &keys);
     let parts = parts(folder)?;
     let total: u64 = parts.iter().map(|part| part.size).sum();
     let stub_path = folder.join(STUB);
     let mut place = Place { path: &stub_path, line: 1 };
-    match read_stub(folder, key)? {
+    match read_stub(folder, keys.current())? {
         None => {}
         Some(Err(())) => {
             let what = "it is not what 'mentiko audit prune' wrote: changed, or of another instance".into();
@@ -104,7 +118,7 @@ pub fn verify(
     }
     place = Place { path: folder, line: 0 };
     let mut done = 0;
-    let checker = key.checker();
+    let checker = keys.checker();
     let work = |lines: &[u8]| {
         let mut checked = Vec::new();
         each_line(lines, None, |line| checked.push(Line::check(line, &checker)));
@@ -178,12 +192,14 @@ struct Link {
 }
 
 impl Line {
-    fn check(line: &[u8], key: &MacChecker) -> Self {
+    fn check(line: &[u8], keys: &MacCheckers) -> Self {
         let Some(line) = line.strip_suffix(b"\n") else {
             return Self::Wrong("the last line is unfinished; the next launch will close it".into());
         };
         let Some((covered, mac)) = split_mac(line) else { return Self::Torn(line.to_vec()) };
-        let is_authentic = mac.is_some_and(|mac| key.is_mac(covered, &mac));
+        // No line of ours begins otherwise.
+        let seq = covered.strip_prefix(START).and_then(number).unwrap_or(u64::MAX);
+        let is_authentic = mac.is_some_and(|mac| keys.of(seq).is_mac(covered, &mac));
         // What has its MAC was written by this program, and has its form.
         if is_authentic && let Some(link) = Link::of_authentic(line, covered) {
             return Self::Record(link);
@@ -220,7 +236,7 @@ impl Link {
         // No other field can hold it: a quotation mark inside a string is escaped.
         let generation = after_time.get(memmem::find(after_time, GENERATION)? + GENERATION.len()..)?;
         Some(Self {
-            seq: number(line.strip_prefix(b"{\"v\":1,\"seq\":")?)?,
+            seq: number(line.strip_prefix(START)?)?,
             time: time.to_owned(),
             prev: unhex(prev),
             hash: sha256(line),
@@ -230,6 +246,7 @@ impl Link {
     }
 }
 
+const START: &[u8] = b"{\"v\":1,\"seq\":";
 const GENERATION: &[u8] = b",\"generation\":";
 
 /// The number that a text begins with.
@@ -243,12 +260,15 @@ struct State {
     /// Lines that are no records: only `log.recovered` may follow.
     torn: Option<Vec<u8>>,
     expected: Option<Expected>,
+    /// The lines at which the keys were rotated, which the vault knows.
+    ends: Vec<Expected>,
     report: Report,
 }
 
 impl State {
-    fn new(expected: Option<Expected>) -> Self {
-        Self { head: Head::start(), torn: None, expected, report: Report::default() }
+    fn new(expected: Option<Expected>, keys: &AuditKeys<'_>) -> Self {
+        let ends = keys.ends().map(|(seq, hash)| Expected { seq, hash }).collect();
+        Self { head: Head::start(), torn: None, expected, ends, report: Report::default() }
     }
 
     /// Goes on from where a pruned log begins.
@@ -297,6 +317,9 @@ impl State {
     }
 
     fn is_expected(&self) -> Result<(), String> {
+        if self.ends.iter().any(|end| end.seq == self.head.seq && end.hash != self.head.hash) {
+            return Err(format!("record {} is another than stood there when the keys were rotated", self.head.seq));
+        }
         match self.expected {
             Some(expected) if expected.seq == self.head.seq && expected.hash != self.head.hash => Err(format!(
                 "record {} is another than was expected: the log was cut before it, and went on",
@@ -337,8 +360,9 @@ impl State {
         if self.torn.is_some() {
             return Err("the last line is no record; the next launch will tell of it".into());
         }
-        if let Some(expected) = self.expected.filter(|expected| expected.seq > self.head.seq) {
-            return Err(format!("the end was cut off: records {} to {} are missing", self.head.seq + 1, expected.seq));
+        let known = self.ends.iter().chain(&self.expected).map(|expected| expected.seq).max();
+        if let Some(last) = known.filter(|&last| last > self.head.seq) {
+            return Err(format!("the end was cut off: records {} to {last} are missing", self.head.seq + 1));
         }
         self.report.head = self.head.text();
         Ok(self.report)

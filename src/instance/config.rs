@@ -70,6 +70,8 @@ pub struct Instance {
 pub struct Policy {
     /// What a launch does that does not say `--fence`.
     pub fence: FencePolicy,
+    /// Whether a definition must have been approved.
+    pub approval: ApprovalPolicy,
     /// Whether a record is on stable storage before the agent starts.
     pub audit: AuditSync,
     /// Whether a launch says that a secret it grants is overdue for rotation.
@@ -80,7 +82,8 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 }
+        let approval = ApprovalPolicy::NotRequired;
+        Self { fence: FencePolicy::Auto, approval, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 }
     }
 }
 
@@ -105,6 +108,17 @@ pub enum FencePolicy {
     Off,
 }
 
+/// `policy.require_approval` of instance.json. The discriminants differ in every bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u32)]
+pub enum ApprovalPolicy {
+    /// What a definition says counts.
+    #[default]
+    NotRequired = 0x96e1_3d5a,
+    /// It counts if it says what a person approved.
+    Required = 0x691e_c2a5,
+}
+
 impl Instance {
     /// Reads `folder/instance.json`.
     pub fn open(folder: &Path) -> Result<Self, Error> {
@@ -116,8 +130,12 @@ impl Instance {
             other => other?,
         };
         let fault = |fault| Error::Syntax { path: path.clone(), fault };
-        let tree = Tree::parse(&text).map_err(fault)?;
-        Self::from_tree(folder, &tree).map_err(fault)
+        Self::parse(folder, &text).map_err(fault)
+    }
+
+    /// Checks the text of an instance.json that stands in this folder.
+    pub(super) fn parse(folder: &Path, text: &[u8]) -> Result<Self, String> {
+        Self::from_tree(folder, &Tree::parse(text)?)
     }
 
     fn from_tree(folder: &Path, tree: &Tree) -> Result<Self, String> {
@@ -148,6 +166,7 @@ impl Policy {
         let mut policy = Self::default();
         let fields: &mut [(&str, &mut dyn Setting)] = &mut [
             ("fence", &mut policy.fence),
+            ("require_approval", &mut policy.approval),
             ("audit", &mut policy.audit),
             ("warn_when_due", &mut policy.warn_when_due),
             ("run_idle_hours", &mut policy.run_idle_hours),
@@ -175,6 +194,15 @@ impl Setting for FencePolicy {
             Some("off") => Self::Off,
             _ => return Err("none of auto, require, off".into()),
         };
+        Ok(())
+    }
+}
+
+impl Setting for ApprovalPolicy {
+    fn set(&mut self, value: &Tree) -> Result<(), String> {
+        let mut is_required = false;
+        is_required.set(value)?;
+        *self = if is_required { Self::Required } else { Self::NotRequired };
         Ok(())
     }
 }
@@ -276,7 +304,7 @@ mod tests {
     const ID: &str = "0198c0de-0000-7000-8000-000000000001";
 
     fn instance(text: &str) -> Result<Instance, String> {
-        Instance::from_tree(Path::new("/i"), &Tree::parse(text.as_bytes()).unwrap())
+        Instance::parse(Path::new("/i"), text.as_bytes())
     }
 
     fn with_key(key: &str) -> String {
@@ -299,12 +327,31 @@ mod tests {
     fn what_the_policy_does_not_say_is_as_by_default() {
         let good = with_key(r#"{"source":"passphrase"}"#);
         let policy = |text: &str| instance(&good.replace("\"runs\":", &format!("{text}\"runs\":"))).unwrap().policy;
-        let default =
-            Policy { fence: FencePolicy::Auto, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 };
+        let default = Policy {
+            fence: FencePolicy::Auto,
+            approval: ApprovalPolicy::NotRequired,
+            audit: AuditSync::Always,
+            warn_when_due: true,
+            run_idle_hours: 24,
+        };
         assert_eq!(policy(""), default);
         assert_eq!(policy("\"policy\":{},"), default);
         assert_eq!(policy("\"policy\":{\"fence\":\"off\"},"), Policy { fence: FencePolicy::Off, ..default });
         assert_eq!(policy("\"policy\":{\"warn_when_due\":false},"), Policy { warn_when_due: false, ..default });
+    }
+
+    #[test]
+    fn approval_is_required_only_where_it_says_so() {
+        let good = with_key(r#"{"source":"passphrase"}"#);
+        for (policy, expected) in [
+            (r#"{}"#, ApprovalPolicy::NotRequired),
+            (r#"{"require_approval":false}"#, ApprovalPolicy::NotRequired),
+            (r#"{"require_approval":true}"#, ApprovalPolicy::Required),
+        ] {
+            let text = good.replace("\"runs\":", &format!("\"policy\":{policy},\"runs\":"));
+            assert_eq!(instance(&text).unwrap().policy.approval, expected);
+        }
+        assert_eq!(instance(&good).unwrap().policy.approval, ApprovalPolicy::NotRequired);
     }
 
     #[test]
@@ -334,6 +381,10 @@ mod tests {
             (good.replace("\"runs\":", "\"rusn\":"), "unknown field 'rusn'"),
             (good.replace(",\"runs\":\"runs\"", ""), "'runs' is missing"),
             (good.replace("\"runs\":", "\"policy\":{\"fence\":\"on\"},\"runs\":"), "policy.fence is none of"),
+            (
+                good.replace("\"runs\":", "\"policy\":{\"require_approval\":\"true\"},\"runs\":"),
+                "policy.require_approval is a string, not true or false",
+            ),
             (good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":0},\"runs\":"), "policy.run_idle_hours is not"),
             (
                 good.replace("\"runs\":", "\"policy\":{\"run_idle_hours\":8761},\"runs\":"),

@@ -10,6 +10,8 @@ use crate::memory::{self, Arena};
 
 /// The longest passphrase that is read: 1 KiB.
 pub const MAX_PASSPHRASE: usize = 1024;
+/// Bytes of a recovery key: 160 bits.
+pub const RECOVERY_KEY: usize = 20;
 
 /// Where instance.json says that the key comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum InstanceKey<'a> {
     Bytes(&'a [u8; 32]),
     /// A passphrase: opens slots of kind 2, through Argon2id.
     Passphrase(&'a [u8]),
+    /// What a recovery code stands for: opens slots of kind 3.
+    Recovery(&'a [u8; RECOVERY_KEY]),
 }
 
 impl std::fmt::Debug for InstanceKey<'_> {
@@ -79,7 +83,7 @@ impl KeySource {
 
 fn key_file<'a>(path: &Path, access: Access, arena: &'a Arena) -> Result<InstanceKey<'a>, Error> {
     let mut file = open_trusted(path, access)?;
-    key_from(&mut file, &path.display().to_string(), arena)
+    read_key(&mut file, &path.display().to_string(), arena)
 }
 
 fn command<'a>(argv: &[String], arena: &'a Arena) -> Result<InstanceKey<'a>, Error> {
@@ -89,7 +93,7 @@ fn command<'a>(argv: &[String], arena: &'a Arena) -> Result<InstanceKey<'a>, Err
     let mut child =
         Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let key = match child.stdout.take() {
-        Some(mut output) => key_from(&mut output, &format!("the key command '{program}'"), arena),
+        Some(mut output) => read_key(&mut output, &format!("the key command '{program}'"), arena),
         None => Err(Error::Key("the key command has no output".into())),
     };
     match child.wait() {
@@ -102,7 +106,7 @@ fn command<'a>(argv: &[String], arena: &'a Arena) -> Result<InstanceKey<'a>, Err
 }
 
 /// 32 raw bytes, or 64 hexadecimal digits with at most one newline: what commands print.
-fn key_from<'a>(source: &mut impl Read, name: &str, arena: &'a Arena) -> Result<InstanceKey<'a>, Error> {
+pub fn read_key<'a>(source: &mut impl Read, name: &str, arena: &'a Arena) -> Result<InstanceKey<'a>, Error> {
     let buffer = arena.alloc(66)?;
     let length = read_secret(source, buffer).map_err(|error| Error::Key(format!("can't read {name}: {error}")))?;
     let key = arena.key()?;
@@ -171,9 +175,9 @@ mod tests {
 
     fn key(input: &[u8]) -> Result<[u8; 32], String> {
         let arena = Arena::new().unwrap();
-        match key_from(&mut &input[..], "key", &arena) {
+        match read_key(&mut &input[..], "key", &arena) {
             Ok(InstanceKey::Bytes(key)) => Ok(*key),
-            Ok(InstanceKey::Passphrase(_)) => unreachable!(),
+            Ok(_) => unreachable!(),
             Err(error) => Err(error.to_string()),
         }
     }

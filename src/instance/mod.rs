@@ -1,19 +1,25 @@
 //! One installation: where its files are, how they may be opened, where its key comes from.
 
 mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod json;
 mod key;
 mod locate;
+#[cfg(feature = "admin")]
+mod pending;
 mod prompt;
 mod random;
 mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{AuditSync, FencePolicy, Instance, Policy, Uuid};
+pub use config::{ApprovalPolicy, AuditSync, FencePolicy, Instance, Policy, Uuid};
 pub use json::{Tree, kind_of};
-pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, read_secret, without_newline};
+pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
 pub use locate::{defaults_for_init, find};
+#[cfg(feature = "admin")]
+pub use pending::PendingKey;
 pub use prompt::ask;
 #[cfg(feature = "admin")]
 pub(crate) use prompt::previous_character;
@@ -21,7 +27,7 @@ pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::replace_file;
 pub(crate) use trusted::sync_folder;
-pub use trusted::{Access, open as open_trusted, open_at, open_folder, read as read_trusted};
+pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

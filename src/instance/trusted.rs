@@ -33,6 +33,18 @@ pub fn open(path: &Path, access: Access) -> Result<File, Error> {
     checked(path, open_descriptor(path, FLAGS, Mode::empty()), access)
 }
 
+/// The same, with the file's folder, for looking there again later.
+pub fn open_with_folder(path: &Path, access: Access) -> Result<(OwnedFd, File), Error> {
+    let (parent, failed) = (folder_of(path), |errno: Errno| Error::file("open", path, errno));
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = File::from(open_descriptor(parent, flags, Mode::empty()).map_err(failed)?);
+    check_folder_metadata(parent, &folder.metadata().map_err(|error| Error::file("stat", parent, error))?)?;
+    let folder = OwnedFd::from(folder);
+    let name = path.file_name().unwrap_or_default();
+    let file = checked(path, openat(&folder, name, FLAGS, Mode::empty()), access)?;
+    Ok((folder, file))
+}
+
 /// The same in a folder that is open already, and was checked by [`open_folder`].
 pub fn open_at(folder: &OwnedFd, name: &str, path: &Path, access: Access) -> Result<File, Error> {
     checked(path, openat(folder, name, FLAGS, Mode::empty()), access)
@@ -96,12 +108,16 @@ fn check(path: &Path, file: &File, access: Access) -> Result<(), Error> {
 
 /// Who can write to the folder can put another file there.
 fn check_folder(path: &Path) -> Result<(), Error> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let metadata = std::fs::metadata(folder).map_err(|error| Error::file("open", path, error))?;
     check_folder_metadata(folder, &metadata)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn check_folder_metadata(folder: &Path, metadata: &Metadata) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use nix::unistd::getpid;
 
 use super::{Failure, Fence, Keep, Status};
@@ -19,9 +19,9 @@ use crate::text::usage_error;
 #[command(
     name = "mentiko-exec",
     version,
+    disable_help_flag = true,
     override_usage = "mentiko-exec --chain CHAIN --agent AGENT [OPTIONS] -- COMMAND [ARG...]",
-    after_help = "Exit status: 77 denied, 78 configuration, 126 not executable, 127 not found, 125 any other \
-                  failure before the agent runs; else the agent's own.\n\n\
+    after_help = "Exit status: 77 denied, 78 configuration, 125-127 other; else the agent's own.\n\n\
                   Example: mentiko-exec --chain content-pipeline --agent researcher -- python agent.py"
 )]
 pub struct Arguments {
@@ -31,15 +31,22 @@ pub struct Arguments {
     /// The agent, as the chain's definition lists it
     #[arg(long)]
     pub agent: AgentName,
-    /// The run that this launch belongs to [default: $MENTIKO_RUN_ID, else a new one]
+    /// The run it belongs to [default: $MENTIKO_RUN_ID or new]
+    ///
+    /// The run that this launch belongs to; by default $MENTIKO_RUN_ID, else a new one
     #[arg(long, value_name = "ID")]
     pub run_id: Option<RunId>,
     /// The instance [default: $MENTIKO_INSTANCE, else /etc/mentiko or ~/.config/mentiko]
     #[arg(long, value_name = "DIR")]
     pub instance: Option<PathBuf>,
+    /// env: NAME=value [default]; file: NAME_FILE=PATH
+    ///
     /// NAME=value, or NAME_FILE=/proc/self/fd/N on a sealed memory file
-    #[arg(long, value_enum, default_value_t = Delivery::Env)]
+    #[arg(long, value_enum, default_value_t = Delivery::Env, value_name = "HOW")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
     pub deliver: Delivery,
+    /// Start from PATH, HOME and few other variables only
+    ///
     /// Start from PATH HOME USER LOGNAME SHELL LANG LC_* TERM TZ TMPDIR only
     #[arg(long)]
     pub clean_env: bool,
@@ -55,11 +62,13 @@ pub struct Arguments {
     /// Read the passphrase from this descriptor
     #[arg(long, value_name = "N")]
     pub passphrase_fd: Option<RawFd>,
+    /// Keep it from key, vault and log: auto, require, off
+    ///
     /// Keep the agent from the key, the vault and the log [default: the instance's policy, else auto]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
     pub fence: Option<Fence>,
-    /// Leave this door through the fence open
-    #[arg(long, value_enum, value_name = "DOOR")]
+    /// Leave this door through the fence open: bus, docker
+    #[arg(long, value_enum, value_name = "DOOR", hide_possible_values = true)]
     pub fence_keep: Vec<Keep>,
     /// As root: run the agent as this user
     #[arg(long)]
@@ -67,26 +76,40 @@ pub struct Arguments {
     /// With --user: in this group instead of the user's own
     #[arg(long, requires = "user")]
     pub group: Option<String>,
+    /// The agent can't gain privileges, as inside a fence
+    ///
     /// The agent can't gain privileges by executing anything; always so inside a fence
     #[arg(long)]
     pub no_new_privs: bool,
+    /// Stay as the agent's parent, record its end, end as it did
+    ///
     /// Stay as the agent's parent: pass on signals, record its end, end as it did (128+n for signal n)
     #[arg(long)]
     pub supervise: bool,
+    /// Replace granted values in its output by their names
+    ///
     /// Replace granted values in the agent's output by their names; implies --supervise
     #[arg(long)]
     pub mask: bool,
+    /// Don't warn; refusals are said all the same
+    ///
     /// Don't warn, of an overdue rotation or a missing fence for example; refusals are said all the same
     #[arg(long)]
     pub quiet: bool,
     /// Let the agent write core files, which hold its secrets
     #[arg(long)]
     pub allow_core: bool,
+    /// Print the decision; open, record and run nothing
+    ///
     /// Print the decision, names only; open no value, write no record, run nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Print help
+    // On one screen; mentiko-exec(1) says more.
+    #[arg(short, long, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
     /// The agent's command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", hide_short_help = true)]
     pub command: Vec<OsString>,
     /// What systemd hands over, by its own protocol
     #[arg(skip)]

@@ -144,6 +144,10 @@ impl From<policy::Error> for Failure {
 /// No record, no launch.
 impl From<audit::Error> for Failure {
     fn from(error: audit::Error) -> Self {
-        Self::new(Status::Other, format!("{error}; without its record nothing is launched")).settled()
+        let message = match error {
+            audit::Error::Rotated => error.to_string(),
+            _ => format!("{error}; without its record nothing is launched"),
+        };
+        Self::new(Status::Other, message).settled()
     }
 }

@@ -28,7 +28,7 @@ impl Inherited {
         Self::from(all, arguments, definition)
     }
 
-    fn from(all: Vec<(OsString, OsString)>, arguments: &Arguments, definition: &Definition) -> Self {
+    pub(super) fn from(all: Vec<(OsString, OsString)>, arguments: &Arguments, definition: &Definition) -> Self {
         let filled: BTreeSet<&[u8]> =
             definition.variables().into_iter().map(|variable| variable.as_str().as_bytes()).collect();
         let is_clean = |name: &[u8]| {

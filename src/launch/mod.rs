@@ -9,6 +9,8 @@ mod environment;
 mod exec;
 mod failure;
 mod fence;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inherited;
 mod mask;
 mod opened;
@@ -24,6 +26,8 @@ pub use failure::{Failure, Status};
 pub use fence::{Enclosure, Fence, Keep, Raised, raise};
 pub use inherited::Inherited;
 pub use mask::{Masking, Plumbing, relay};
+#[cfg(feature = "admin")]
+pub(crate) use mask::{SHORTEST, forms_of};
 pub use opened::{Decided, decide};
 pub use privileges::drop_to;
 pub use site::Site;

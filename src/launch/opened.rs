@@ -8,7 +8,7 @@ use super::due::warn_of_overdue;
 use super::environment::check_length;
 use super::{Delivery, Failure, Inherited, Site, Status};
 use crate::memory::{Arena, with_wiped_stack};
-use crate::policy::{self, Decision, Definition, Grant, Reason, SecretName};
+use crate::policy::{self, Decision, Definition, Grant, Reason, SecretName, review};
 use crate::vault::{Contents, Pins, Runs, Secret, Vault};
 
 /// A launch that was granted, before any value is opened.
@@ -19,8 +19,8 @@ pub struct Decided<'a> {
     grants: Vec<Grant>,
 }
 
-/// Opens key, slot and the buckets of the names in question, decides, and pins the versions that
-/// are granted, so that the run keeps them.
+/// Opens key, slot and the buckets of the names in question, looks at the approval where there must
+/// be one, decides, and pins the versions that are granted, so that the run keeps them.
 pub fn decide<'a>(
     site: &Site<'a>,
     definition: &Definition,
@@ -56,11 +56,11 @@ fn decide_and_pin<'a>(
                 None => Pins::new(site.arguments.chain.clone(), now()),
             };
             let contents = vault.lookup(&names)?;
-            let grants = judge(site, definition, inherited, &contents, &pins)?;
+            let grants = judge(site, definition, inherited, &vault, &contents, &pins)?;
             Ok((Decided { vault, contents, grants }, pins))
         })?;
         let added = decided.grants.iter().filter(|grant| pins.add(grant.secret(), grant.version())).count();
-        if added == 0 || site.arguments.dry_run {
+        if added == 0 || site.arguments.dry_run || !site.run_goes_on() {
             return Ok(decided);
         }
         if !site.run_is_new && lock.is_none() {
@@ -83,13 +83,19 @@ fn judge(
     site: &Site<'_>,
     definition: &Definition,
     inherited: &Inherited,
+    vault: &Vault<'_>,
     contents: &Contents,
     pins: &Pins,
 ) -> Result<Vec<Grant>, Failure> {
+    let agent = &site.arguments.agent;
+    let reviewed = review(definition, site.instance.policy.approval, || -> Result<_, Failure> {
+        Ok(vault.approval(definition.chain())?.map(|approval| approval.definition))
+    })?;
+    let reviewed = reviewed
+        .map_err(|unapproved| Failure::denied(unapproved.to_string(), unapproved.denials(definition, agent)))?;
     let kept = inherited.kept_secrets(contents);
     let facts = |name: &SecretName| contents.get(name).map(|record| record.facts_for(pins.version(name)));
-    let agent = &site.arguments.agent;
-    let denials = match policy::decide(definition, agent, &kept, facts) {
+    let denials = match policy::decide(reviewed, agent, &kept, facts) {
         Decision::Granted(grants) => return Ok(grants),
         Decision::Denied(denials) => denials,
     };

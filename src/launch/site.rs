@@ -1,17 +1,17 @@
 //! Where a launch takes place: its instance, its log, its run.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use nix::unistd::{Uid, geteuid};
 
 use super::privileges::{Target, target};
 use super::{Arguments, Enclosure, Failure, Fence, Status};
-use crate::audit::{Entry, Event, Log, Origin, Outcome};
+use crate::audit::{self, Entry, Event, Log, Origin, Outcome};
 use crate::instance::{FencePolicy, Instance, find, uuid_v7};
 use crate::memory::{Arena, Protection, with_wiped_stack};
 use crate::policy::RunId;
-use crate::vault::{AuditKey, Vault};
+use crate::vault::{LogKey, Vault};
 
 /// The instance and what every record of this launch says.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Site<'a> {
     pub run_is_new: bool,
     command: String,
     target: Option<Target>,
-    key: Cell<Option<(AuditKey<'a>, u64)>>,
+    key: RefCell<Option<(LogKey<'a>, u64)>>,
     enclosure: OnceCell<Enclosure>,
     warnings: RefCell<Vec<String>>,
 }
@@ -47,7 +47,7 @@ impl<'a> Site<'a> {
         let command = arguments.command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
         let command = command.to_string_lossy().into_owned();
         let target = target(arguments.user.as_deref(), arguments.group.as_deref())?;
-        let (key, enclosure, warnings) = (Cell::new(None), OnceCell::new(), RefCell::default());
+        let (key, enclosure, warnings) = (RefCell::default(), OnceCell::new(), RefCell::default());
         Ok(Self { arguments, instance, log, run, run_is_new, command, target, key, enclosure, warnings })
     }
 
@@ -58,6 +58,12 @@ impl<'a> Site<'a> {
             FencePolicy::Require => Fence::Require,
             FencePolicy::Off => Fence::Off,
         })
+    }
+
+    /// Whether there may be more launches in this run. A run that this launch made up is known to its
+    /// agent alone, and behind a fence no launch is possible.
+    pub fn run_goes_on(&self) -> bool {
+        !self.run_is_new || self.fence() == Fence::Off
     }
 
     /// The account of `--user`.
@@ -100,12 +106,12 @@ impl<'a> Site<'a> {
 
     /// Keeps the key of the log from the vault once it is open, for whatever is recorded later.
     pub fn remember_key(&self, vault: &Vault<'a>) {
-        self.key.set(Some((vault.audit_key(), vault.generation())));
+        self.key.replace(Some((vault.log_key(), vault.generation())));
     }
 
     /// The key of the log.
-    pub fn key(&self) -> Option<AuditKey<'a>> {
-        self.key.get().map(|(key, _)| key)
+    pub fn key(&self) -> Option<LogKey<'a>> {
+        self.key.borrow().as_ref().map(|(key, _)| key.clone())
     }
 
     /// What the records of this launch have in common.
@@ -114,7 +120,7 @@ impl<'a> Site<'a> {
             chain: Some(self.arguments.chain.as_str()),
             agent: Some(self.arguments.agent.as_str()),
             run: Some(self.run.as_str()),
-            generation: self.key.get().map(|(_, generation)| generation),
+            generation: self.key.borrow().as_ref().map(|(_, generation)| *generation),
             command: Some(&self.command),
             fence: self.enclosure.get().map(|enclosure| enclosure.name()),
             memory: Some(memory.name()),
@@ -140,7 +146,7 @@ impl<'a> Site<'a> {
                 ..self.entry(Event::SecretAccess, Outcome::Denied, arena.protection())
             })
             .collect();
-        match self.log.append(&entries, self.key()) {
+        match self.append_anyhow(&Origin::of_this_process(), &entries, arena) {
             Ok(()) => failure,
             Err(error) => failure.and(format_args!("and the refusal could not be recorded: {error}")),
         }
@@ -148,21 +154,38 @@ impl<'a> Site<'a> {
 
     /// Tries for the key of the log where that asks nobody.
     fn look_for_key(&self, arena: &'a Arena) {
-        if self.key.get().is_none() && self.instance.key.is_silent() {
-            let vault = with_wiped_stack(|| {
-                let key = self.instance.key.read(None, arena).ok()?;
-                Vault::open(&self.instance, key, arena).ok()
-            });
-            if let Some(vault) = vault {
-                self.remember_key(&vault);
+        if self.key.borrow().is_none()
+            && let Some(vault) = self.open_silently(arena)
+        {
+            self.remember_key(&vault);
+        }
+    }
+
+    fn open_silently(&self, arena: &'a Arena) -> Option<Vault<'a>> {
+        if !self.instance.key.is_silent() {
+            return None;
+        }
+        with_wiped_stack(|| {
+            let key = self.instance.key.read(None, arena).ok()?;
+            Vault::open(&self.instance, key, arena).ok()
+        })
+    }
+
+    /// Appends what may lack a MAC: where the keys were rotated since, under the new one, or none.
+    fn append_anyhow(&self, origin: &Origin, entries: &[Entry<'_>], arena: &'a Arena) -> Result<(), audit::Error> {
+        match self.log.append_about(origin, entries, self.key().as_ref()) {
+            Err(audit::Error::Rotated) => {
+                let key = self.open_silently(arena).map(|vault| vault.log_key());
+                self.log.append_about(origin, entries, key.as_ref())
             }
+            appended => appended,
         }
     }
 
     /// The same site without the key, for when the arena goes.
     pub fn without_key<'b>(self) -> Site<'b> {
         let Self { arguments, instance, log, run, run_is_new, command, target, .. } = self;
-        let (key, enclosure, warnings) = (Cell::new(None), OnceCell::new(), RefCell::default());
+        let (key, enclosure, warnings) = (RefCell::default(), OnceCell::new(), RefCell::default());
         Site { arguments, instance, log, run, run_is_new, command, target, key, enclosure, warnings }
     }
 
@@ -175,7 +198,7 @@ impl<'a> Site<'a> {
             memory: None,
             ..self.entry(Event::AgentEnd, Outcome::Done, arena.protection())
         };
-        Ok(self.log.append_about(origin, &[entry], self.key())?)
+        Ok(self.append_anyhow(origin, &[entry], arena)?)
     }
 
     /// Records that the agent never ran although its grants are on record: the log never says that
@@ -184,7 +207,7 @@ impl<'a> Site<'a> {
         let reason = failure.to_string();
         let entry =
             Entry { reason: Some(&reason), ..self.entry(Event::LaunchFailed, Outcome::Failed, arena.protection()) };
-        match self.log.append(&[entry], self.key()) {
+        match self.log.append(&[entry], self.key().as_ref()) {
             Ok(()) => failure.settled(),
             Err(error) => failure.settled().and(format_args!("and that could not be recorded: {error}")),
         }

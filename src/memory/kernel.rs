@@ -83,6 +83,15 @@ fn with_borrowed<T>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     call(borrowed.as_fd())
 }
 
+/// Which version of Landlock the kernel has, if it has any (landlock_create_ruleset(2)).
+#[cfg(feature = "admin")]
+pub fn landlock_version() -> Result<libc::c_long, Errno> {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the call takes no attributes, and only answers.
+    let answer = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
+    Errno::result(answer)
+}
+
 /// Overwrites bytes with zeros in a way that is not optimized away.
 pub fn wipe(bytes: &mut [u8]) {
     // SAFETY: the range is exactly the slice.

@@ -4,13 +4,19 @@
 //! [`Arena`] hands out, and never sees a pointer.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "admin")]
+mod allocator;
 mod arena;
 mod kernel;
 mod protect;
 mod stack;
 mod wiper;
 
+#[cfg(feature = "admin")]
+pub use allocator::{WipingAllocator, wipe_freed_memory};
 pub use arena::{Arena, Protection};
+#[cfg(feature = "admin")]
+pub use kernel::landlock_version;
 pub use kernel::{
     Change, Forked, adopt, changed_child, default_sigchld, equal, fork, ignore_sigchld, is_open, mark_close_on_exec,
     open_process, restore_signals, send_signal, set_window_size, signal_process, take_terminal, window_size, wipe,

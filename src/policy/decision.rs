@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AgentName, ChainName, Definition, Request, Scope, SecretName, VariableName};
+use super::{AgentName, ChainName, Definition, Request, Reviewed, Scope, SecretName, VariableName};
 
 /// What the vault says of a secret, once it has been authenticated.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub struct Denial {
 pub enum Reason {
     /// No definition of that name.
     UnknownChain,
+    /// The definition is not the one that was approved.
+    NotApproved,
     /// The definition does not list the agent.
     UnknownAgent,
     /// The agent names it, the chain's list does not.
@@ -78,6 +80,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownChain => "unknown chain",
+            Self::NotApproved => "definition not approved",
             Self::UnknownAgent => "agent not in chain",
             Self::NotInChain => "secret not in chain",
             Self::NotInAgent => "secret not granted to agent",
@@ -104,14 +107,15 @@ pub enum Decision {
 /// Decides a launch. `kept` are secrets that the caller asked to pass on by `--keep` although the
 /// agent may not have them; `facts` looks a secret up in the authenticated vault.
 ///
-/// Granted if and only if the definition lists the agent, the chain's list holds each secret that
+/// Granted if and only if the definition, approved where that is asked for, lists the agent, the chain's list holds each secret that
 /// the agent names, each is in the vault, in scope, and has a usable version.
 pub fn decide(
-    definition: &Definition,
+    definition: Reviewed<'_>,
     agent: &AgentName,
     kept: &[SecretName],
     facts: impl Fn(&SecretName) -> Option<Facts>,
 ) -> Decision {
+    let definition = definition.definition();
     let Some(requests) = definition.requests(agent) else {
         return Decision::Denied(vec![Denial { secret: None, reason: Reason::UnknownAgent }]);
     };
@@ -202,7 +206,9 @@ impl Definition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::review;
     use super::*;
+    use crate::instance::ApprovalPolicy;
     use std::path::Path;
 
     const TEXT: &str = r#"{"secrets": ["A", "B", "GONE", "NARROW", "REVOKED", "HELD"],
@@ -223,7 +229,9 @@ mod tests {
             "HELD" => Some(Facts { scope: Scope::All, version: None, pinned: true }),
             _ => None,
         };
-        match decide(&definition, &agent.parse().unwrap(), &kept, facts) {
+        let looked_up = || Ok::<_, std::convert::Infallible>(None);
+        let Ok(reviewed) = review(&definition, ApprovalPolicy::NotRequired, looked_up);
+        match decide(reviewed.unwrap(), &agent.parse().unwrap(), &kept, facts) {
             Decision::Granted(grants) => Ok(grants
                 .iter()
                 .map(|grant| (grant.variable.to_string(), grant.secret.to_string(), grant.version))

@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens a secret. [`decide`] is the only maker of [`Grant`]s and [`Denial`]s.
 
+mod approval;
 mod credential;
 mod decision;
 mod definition;
@@ -11,6 +12,7 @@ mod variable;
 
 use std::path::PathBuf;
 
+pub use approval::{Reviewed, Unapproved, review};
 pub use credential::looks_like_credential;
 pub use decision::{Decision, Denial, Facts, Grant, Reason, decide, judge};
 pub use definition::{Definition, Request, path_of};

@@ -78,6 +78,14 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_of_definitions_has_the_same_lists() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("../../docs/schema/chain.json")).unwrap();
+        let refused = &schema["$defs"]["variable"]["not"]["anyOf"];
+        assert_eq!(refused[0]["pattern"], format!("^({})", PREFIXES.join("|")));
+        assert_eq!(refused[1]["enum"], serde_json::json!(NAMES));
+    }
+
+    #[test]
     fn names_that_change_how_programs_run_are_refused() {
         for name in [
             "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "IFS", "BASH_ENV", "ENV", "PYTHONPATH", "PYTHONSTARTUP",

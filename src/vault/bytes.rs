@@ -19,10 +19,6 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.rest.len()
-    }
-
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
         self.rest = rest;
@@ -54,11 +50,25 @@ impl<'a> Reader<'a> {
         let length = self.u16()?;
         std::str::from_utf8(self.take(length.into())?).map_err(|_| Malformed)
     }
+
+    /// A u32 length and as many bytes of UTF-8.
+    pub(super) fn long_text(&mut self) -> Result<&'a str, Malformed> {
+        let length = usize::try_from(self.u32()?).map_err(|_| Malformed)?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| Malformed)
+    }
 }
 
 /// The other direction.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
     let length = u16::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// The other direction.
+pub(super) fn put_long_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
+    let length = u32::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
     Ok(())

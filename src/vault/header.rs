@@ -16,7 +16,7 @@ const FIXED: usize = 8 + 4 + 4 + 16 + 8 + 32 + 4 + 4;
 pub(super) const HEADER: usize = FIXED + SLOTS * SLOT + 32;
 /// Bytes of an entry of the table.
 pub(super) const ENTRY: usize = 12;
-/// The smallest bucket: nonce, count of records, tag.
+/// The smallest bucket: nonce, count of records, tag. The ledger has more.
 pub(super) const MIN_BUCKET: u32 = 12 + 4 + TAG as u32;
 /// The largest bucket, 64 MiB: what a reader sets memory aside for before it knows who wrote it.
 pub(super) const MAX_BUCKET: u32 = 64 << 20;
@@ -51,8 +51,8 @@ impl Unauthenticated {
         let Some((header, mac)) = parsed else {
             return Err(damaged("it does not begin with MENTIKO1, format 1"));
         };
-        let table = u64::from(header.bucket_count) * ENTRY as u64;
-        if !header.bucket_count.is_power_of_two() || header.bucket_count > MAX_BUCKETS || HEADER as u64 + table > size {
+        let is_possible = header.bucket_count.is_power_of_two() && header.bucket_count <= MAX_BUCKETS;
+        if !is_possible || header.table_end() > size {
             return Err(damaged("the bucket count of the header"));
         }
         let signed = bytes.get(..HEADER - 32).unwrap_or_default().to_vec();
@@ -89,6 +89,12 @@ impl Unauthenticated {
         &self.header.vault_id
     }
 
+    /// The header whether it is authentic or not.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn believe(self) -> Header {
+        self.header
+    }
+
     /// Checks the MAC, which also commits to the root key.
     pub(super) fn authenticate(self, path: &Path, root: &RootKey<'_>) -> Result<Header, Error> {
         match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
@@ -119,7 +125,12 @@ impl Header {
         out
     }
 
-    /// What a bucket is bound to.
+    /// Where the table ends: an entry for each bucket, and one for the ledger.
+    pub(super) fn table_end(&self) -> u64 {
+        HEADER as u64 + (u64::from(self.bucket_count) + 1) * ENTRY as u64
+    }
+
+    /// What a bucket is bound to; the ledger has the number after the last bucket's.
     pub(super) fn bucket_aad(&self, index: u32) -> [u8; 32] {
         let mut aad = [0; 32];
         let fields = [

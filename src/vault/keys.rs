@@ -1,7 +1,10 @@
 //! The keys that come from the root key. Each label stands for one use.
 
+use std::sync::Arc;
+
 use super::Error;
 use super::crypto::{self, Key};
+use super::place::Place;
 use crate::memory::{Arena, with_wiped_stack};
 use crate::policy::SecretName;
 
@@ -20,15 +23,7 @@ impl std::fmt::Debug for RootKey<'_> {
 #[derive(Clone, Copy)]
 pub struct AuditKey<'a>(&'a [u8; 32]);
 
-#[cfg(test)]
 impl<'a> AuditKey<'a> {
-    /// Bytes that a test chose.
-    pub(crate) fn of(key: &'a [u8; 32]) -> Self {
-        Self(key)
-    }
-}
-
-impl AuditKey<'_> {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
     ///
     /// Finishing moves the hash states, which are as good as the key, and leaves copies of them on
@@ -41,6 +36,15 @@ impl AuditKey<'_> {
     #[cfg(feature = "admin")]
     pub fn checker(&self) -> MacChecker {
         MacChecker(crypto::keyed(self.0))
+    }
+
+    #[cfg(feature = "admin")]
+    pub(crate) fn of(bytes: &'a [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        self.0
     }
 }
 
@@ -59,6 +63,36 @@ impl MacChecker {
 impl std::fmt::Debug for AuditKey<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[audit key]")
+    }
+}
+
+/// The log's key with the vault that it came from: what a line is appended with.
+#[derive(Clone, Debug)]
+pub struct LogKey<'a> {
+    key: AuditKey<'a>,
+    place: Arc<Place>,
+}
+
+impl<'a> LogKey<'a> {
+    pub(super) fn new(key: AuditKey<'a>, place: Arc<Place>) -> Self {
+        Self { key, place }
+    }
+
+    /// One that a test chose, of a vault that nobody replaces.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(key: &'a [u8; 32]) -> Self {
+        Self::new(AuditKey::of(key), Arc::new(Place::of_test()))
+    }
+
+    /// The key alone.
+    pub fn key(&self) -> AuditKey<'a> {
+        self.key
+    }
+
+    /// Whether it is still the instance's. Only sure while the log is locked: see
+    /// [`crate::audit::Log::append`].
+    pub fn is_current(&self) -> bool {
+        self.place.is_current()
     }
 }
 
@@ -81,6 +115,11 @@ impl RootKey<'_> {
     /// Seals one bucket of one generation: never used twice, for the write salt is fresh.
     pub(super) fn bucket(&self, write_salt: &[u8; 32], generation: u64, index: u32) -> Key {
         self.derive(&[b"mentiko/1 bucket", write_salt, &generation.to_le_bytes(), &index.to_le_bytes()])
+    }
+
+    /// Seals the ledger of one generation: as above.
+    pub(super) fn ledger(&self, write_salt: &[u8; 32], generation: u64) -> Key {
+        self.derive(&[b"mentiko/1 ledger", write_salt, &generation.to_le_bytes()])
     }
 
     /// Seals one version of one value: never used twice, for its salt is fresh.

@@ -5,31 +5,50 @@
 
 mod bytes;
 mod crypto;
+#[cfg(feature = "admin")]
+mod eras;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod header;
 mod keys;
+#[cfg(test)]
+mod known_answers;
+mod ledger;
 mod pins;
+mod place;
 mod read;
 mod record;
+#[cfg(feature = "admin")]
+mod rekey;
 mod rotation;
 mod runs;
 mod secret;
 mod slots;
+#[cfg(feature = "admin")]
+mod values;
 mod write;
 
 use std::path::PathBuf;
 
 pub use crypto::{hmac, hmac_is, sha256};
+#[cfg(feature = "admin")]
+pub use eras::{AuditKeys, MacCheckers};
 pub use header::MAX_BUCKETS;
 #[cfg(feature = "admin")]
 pub use keys::MacChecker;
-pub use keys::{AuditKey, RootKey};
+pub use keys::{AuditKey, LogKey, RootKey};
+pub use ledger::{Approval, Era, Ledger};
 pub use pins::Pins;
 pub use read::{Contents, Vault};
 pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};
+#[cfg(feature = "admin")]
+pub use rekey::{KeySlot, NewRoot};
 pub use rotation::Rotation;
 pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
-pub use slots::PassphraseCost;
+pub use slots::{PassphraseCost, SLOTS as KEY_SLOTS, SlotKind};
+#[cfg(feature = "admin")]
+pub use values::Value;
 pub use write::{WriteLock, create};
 
 /// What can be wrong with a vault.
@@ -68,6 +87,9 @@ pub enum Error {
     /// What is to be sealed is larger than the format allows.
     #[error("it is larger than the vault's format allows")]
     TooLarge,
+    /// Each slot has a key.
+    #[error("all 8 key slots are in use; empty one with 'mentiko key remove N'")]
+    NoFreeSlot,
     /// The vault holds as much as it can.
     #[error("the vault holds 1000000 secrets, its largest number")]
     Full,

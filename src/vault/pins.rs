@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::bytes::{Malformed, Reader, put_text};
 use super::crypto::{self, NONCE, TAG};
-use super::{Error, Vault};
+use super::{Error, RootKey, Vault};
 use crate::instance::fill;
 use crate::policy::{ChainName, RunId, SecretName};
 
@@ -47,7 +47,7 @@ impl Pins {
         }
     }
 
-    fn write(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) fn write(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut out = Zeroizing::new(Vec::new());
         put_text(&mut out, self.chain.as_str())?;
         out.extend_from_slice(&self.created.to_le_bytes());
@@ -60,7 +60,7 @@ impl Pins {
         Ok(out)
     }
 
-    fn read(plain: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn read(plain: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(plain);
         let chain = reader.text()?.parse().map_err(|_| Malformed)?;
         let mut pins = Self::new(chain, reader.u64()?);
@@ -80,37 +80,64 @@ impl Pins {
 impl Vault<'_> {
     /// Seals the pins of a run, under a key that is used this once.
     pub fn seal_pins(&self, run: &RunId, pins: &Pins) -> Result<Vec<u8>, Error> {
-        let (mut salt, mut nonce) = ([0; 32], [0; NONCE]);
-        fill(&mut salt)?;
-        fill(&mut nonce)?;
-        let mut plain = pins.write()?;
-        let tag = crypto::seal(&self.root().run(&salt), &nonce, &self.pins_aad(run), &mut plain)?;
-        Ok([&MAGIC[..], &salt, &nonce, &plain, &tag].concat())
+        seal(&self.root(), self.id(), run, pins)
     }
 
     /// Opens those that [`Vault::seal_pins`] sealed for this run of this vault; `path` stands in
     /// the message alone.
     pub fn open_pins(&self, run: &RunId, sealed: &[u8], path: &Path) -> Result<Pins, Error> {
-        let damaged = || Error::Pins { path: path.to_owned(), run: run.clone() };
+        let damaged = |_: Malformed| Error::Pins { path: path.to_owned(), run: run.clone() };
         let mut reader = Reader::new(sealed);
-        let fields = || -> Result<_, Malformed> {
-            let (magic, salt, nonce) = (reader.array::<8>()?, reader.array()?, reader.array()?);
-            let length = reader.len().checked_sub(TAG).ok_or(Malformed)?;
-            let plain = Zeroizing::new(reader.take(length)?.to_vec());
-            Ok((magic, salt, nonce, plain, reader.array()?))
-        };
-        let mut fields = fields;
-        let (magic, salt, nonce, mut plain, tag) = fields().map_err(|Malformed| damaged())?;
-        if magic != *MAGIC {
-            return Err(damaged());
+        let mut pins = Err(Malformed);
+        while !reader.is_empty() {
+            let block = Block::read(&mut reader).map_err(damaged)?;
+            pins = pins.or_else(|Malformed| block.open(&self.root(), self.id(), run));
         }
-        crypto::open(&self.root().run(&salt), &nonce, &self.pins_aad(run), &mut plain, &tag).map_err(|_| damaged())?;
-        Pins::read(&plain).map_err(|Malformed| damaged())
+        pins.map_err(damaged)
+    }
+}
+
+/// The pins once, sealed under one root key. A file holds two while the keys are rotated, so that it
+/// opens before and after.
+struct Block {
+    salt: [u8; 32],
+    nonce: [u8; NONCE],
+    sealed: Zeroizing<Vec<u8>>,
+    tag: [u8; TAG],
+}
+
+impl Block {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if reader.array::<8>()? != *MAGIC {
+            return Err(Malformed);
+        }
+        let length = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
+        let (salt, nonce) = (reader.array()?, reader.array()?);
+        let sealed = Zeroizing::new(reader.take(length)?.to_vec());
+        Ok(Self { salt, nonce, sealed, tag: reader.array()? })
     }
 
-    fn pins_aad(&self, run: &RunId) -> Vec<u8> {
-        [&MAGIC[..], self.id(), run.as_str().as_bytes()].concat()
+    fn open(self, root: &RootKey<'_>, vault_id: &[u8; 16], run: &RunId) -> Result<Pins, Malformed> {
+        let Self { salt, nonce, mut sealed, tag } = self;
+        let opened = crypto::open(&root.run(&salt), &nonce, &aad(vault_id, run), &mut sealed, &tag);
+        opened.map_err(|_| Malformed)?;
+        Pins::read(&sealed)
     }
+}
+
+/// One block.
+pub(super) fn seal(root: &RootKey<'_>, vault_id: &[u8; 16], run: &RunId, pins: &Pins) -> Result<Vec<u8>, Error> {
+    let (mut salt, mut nonce) = ([0; 32], [0; NONCE]);
+    fill(&mut salt)?;
+    fill(&mut nonce)?;
+    let mut plain = pins.write()?;
+    let tag = crypto::seal(&root.run(&salt), &nonce, &aad(vault_id, run), &mut plain)?;
+    let length = u32::try_from(plain.len()).map_err(|_| Error::TooLarge)?;
+    Ok([&MAGIC[..], &length.to_le_bytes(), &salt, &nonce, &plain, &tag].concat())
+}
+
+fn aad(vault_id: &[u8; 16], run: &RunId) -> Vec<u8> {
+    [&MAGIC[..], vault_id, run.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]

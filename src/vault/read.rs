@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::bytes::{Malformed, Reader};
-use super::crypto::{self, NONCE, TAG};
+use super::crypto::{self, Key, NONCE, TAG};
 use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticated};
-use super::{AuditKey, Error, Record, RootKey};
-use crate::instance::{self, Access, Instance, InstanceKey, open_trusted};
+use super::ledger::{self, Approval, Ledger};
+use super::place::Place;
+use super::{AuditKey, Error, LogKey, Record, RootKey};
+use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder};
 use crate::memory::{Arena, equal};
-use crate::policy::SecretName;
+use crate::policy::{ChainName, SecretName};
 
-/// How much is read at once at first: the header, and the whole table of up to 260 buckets.
+/// How much is read at once at first: the header, and the whole table of up to 256 buckets.
 const FIRST_READ: usize = 4096;
 
 /// A vault whose header has been authenticated. It stays the generation that was opened, whatever
@@ -23,12 +26,14 @@ const FIRST_READ: usize = 4096;
 #[derive(Debug)]
 pub struct Vault<'a> {
     path: PathBuf,
-    file: File,
+    place: Arc<Place>,
     size: u64,
     header: Header,
     root: RootKey<'a>,
     audit: AuditKey<'a>,
     first: Vec<u8>,
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))]
+    slot: usize,
 }
 
 /// Every record of a vault, by name.
@@ -38,18 +43,19 @@ impl<'a> Vault<'a> {
     /// Opens the instance's vault with its key.
     pub fn open(instance: &Instance, key: InstanceKey<'_>, arena: &'a Arena) -> Result<Self, Error> {
         let path = instance.vault.clone();
-        let file = open_trusted(&path, Access::OthersRead)?;
+        let (folder, file) = open_with_folder(&path, Access::OthersRead)?;
         let cant_read = |error| Error::Instance(instance::Error::file("read", &path, error));
         let size = file.metadata().map_err(cant_read)?.len();
         let mut first = vec![0; FIRST_READ];
         let length = read_up_to(&file, &mut first, 0).map_err(cant_read)?;
         first.truncate(length);
         let raw = Unauthenticated::parse(&path, &first, size)?;
-        let root = open_a_slot(&raw, key, instance, arena)?
+        let (slot, root) = open_a_slot(&raw, key, instance, arena)?
             .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
         let header = raw.authenticate(&path, &root)?;
         let audit = root.audit(arena)?;
-        Ok(Self { path, file, size, header, root, audit, first })
+        let place = Arc::new(Place::new(&path, folder, file, header.vault_id));
+        Ok(Self { path, place, size, header, root, audit, first, slot })
     }
 
     /// How many times it has been written: 1 for a new one.
@@ -57,9 +63,20 @@ impl<'a> Vault<'a> {
         self.header.generation
     }
 
+    /// The number of the key slot that was opened.
+    #[cfg(feature = "admin")]
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
     /// The key of the access log.
     pub fn audit_key(&self) -> AuditKey<'a> {
         self.audit
+    }
+
+    /// The same, for appending to it.
+    pub fn log_key(&self) -> LogKey<'a> {
+        LogKey::new(self.audit, Arc::clone(&self.place))
     }
 
     /// The file.
@@ -70,7 +87,7 @@ impl<'a> Vault<'a> {
     /// Whether no other has been put in its place since it was opened.
     pub fn is_latest(&self) -> bool {
         let same = |now: Metadata, opened: Metadata| (now.dev(), now.ino()) == (opened.dev(), opened.ino());
-        std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.file.metadata()?))).unwrap_or(false)
+        std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.place.file.metadata()?))).unwrap_or(false)
     }
 
     pub(super) fn root(&self) -> RootKey<'a> {
@@ -104,17 +121,23 @@ impl<'a> Vault<'a> {
         Ok(found)
     }
 
-    /// Every record. Checks that the buckets fill the file without gap or overlap.
+    /// Every record. Checks that buckets and ledger fill the file without gap or overlap.
     pub fn read_all(&self) -> Result<Contents, Error> {
         let index_key = self.root.index();
         let mut contents = Contents::new();
-        let mut end = HEADER as u64 + u64::from(self.header.bucket_count) * ENTRY as u64;
-        for index in 0..self.header.bucket_count {
+        let mut end = self.header.table_end();
+        for index in 0..=self.header.bucket_count {
             let (offset, length) = self.entry(index)?;
             if offset != end {
-                return Err(self.damaged(format!("the place of bucket {index}")));
+                return Err(self.damaged(format!("the place of {}", self.name_of(index))));
             }
             end += u64::from(length);
+        }
+        if end != self.size {
+            return Err(self.damaged("there are bytes after the ledger".into()));
+        }
+        self.ledger()?;
+        for index in 0..self.header.bucket_count {
             for record in self.bucket(index)? {
                 if self.header.bucket_of(&index_key, record.name.as_str()) != index {
                     return Err(self.damaged(format!("bucket {index} holds another's record")));
@@ -124,10 +147,22 @@ impl<'a> Vault<'a> {
                 }
             }
         }
-        match end == self.size {
-            true => Ok(contents),
-            false => Err(self.damaged("there are bytes after the last bucket".into())),
-        }
+        Ok(contents)
+    }
+
+    /// The ledger. Only who needs it reads it.
+    pub fn ledger(&self) -> Result<Ledger, Error> {
+        Ledger::parse(&self.ledger_plain()?).map_err(|Malformed| self.damaged("the ledger".into()))
+    }
+
+    /// What was approved for a chain, where anything was.
+    pub fn approval(&self, chain: &ChainName) -> Result<Option<Approval>, Error> {
+        ledger::approval_of(&self.ledger_plain()?, chain).map_err(|Malformed| self.damaged("the ledger".into()))
+    }
+
+    pub(super) fn ledger_plain(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let key = self.root.ledger(&self.header.write_salt, self.header.generation);
+        self.unseal(self.header.bucket_count, &key)
     }
 
     /// The names of secrets of which some version equals one of the texts. For checks that a value
@@ -169,7 +204,7 @@ impl<'a> Vault<'a> {
         Ok(false)
     }
 
-    /// Where a bucket is, checked against the file's size.
+    /// Where a bucket or the ledger is, checked against the file's size.
     fn entry(&self, index: u32) -> Result<(u64, u32), Error> {
         let start = HEADER + index as usize * ENTRY;
         let mut entry = [0; ENTRY];
@@ -178,36 +213,50 @@ impl<'a> Vault<'a> {
             None => self.read_exactly(&mut entry, start as u64, index)?,
         }
         let mut reader = Reader::new(&entry);
-        let place = || -> Result<_, Malformed> { Ok((reader.u64()?, reader.u32()?)) };
-        let table_end = HEADER as u64 + u64::from(self.header.bucket_count) * ENTRY as u64;
+        let mut place = || -> Result<_, Malformed> { Ok((reader.u64()?, reader.u32()?)) };
         let is_within = |&(offset, length): &(u64, u32)| {
             let end = offset.checked_add(u64::from(length));
-            offset >= table_end
+            offset >= self.header.table_end()
                 && (MIN_BUCKET..=MAX_BUCKET).contains(&length)
                 && end.is_some_and(|end| end <= self.size)
         };
-        let mut place = place;
-        place().ok().filter(is_within).ok_or_else(|| self.damaged(format!("the place of bucket {index}")))
+        place().ok().filter(is_within).ok_or_else(|| self.damaged(format!("the place of {}", self.name_of(index))))
     }
 
     /// Reads, authenticates and takes apart one bucket.
     fn bucket(&self, index: u32) -> Result<Vec<Record>, Error> {
+        let key = self.root.bucket(&self.header.write_salt, self.header.generation, index);
+        records(&self.unseal(index, &key)?).map_err(|Malformed| self.damaged(self.name_of(index)))
+    }
+
+    /// Reads and authenticates what is sealed at an entry of the table.
+    fn unseal(&self, index: u32, key: &Key) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (offset, length) = self.entry(index)?;
         let mut bytes = Zeroizing::new(vec![0; length as usize]);
         self.read_exactly(&mut bytes, offset, index)?;
-        let damaged = || self.damaged(format!("bucket {index}"));
+        let damaged = || self.damaged(self.name_of(index));
         let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE>().ok_or_else(damaged)?;
         let (sealed, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(damaged)?;
-        let key = self.root.bucket(&self.header.write_salt, self.header.generation, index);
-        crypto::open(&key, nonce, &self.header.bucket_aad(index), sealed, tag).map_err(|_| damaged())?;
-        records(sealed).map_err(|Malformed| damaged())
+        crypto::open(key, nonce, &self.header.bucket_aad(index), sealed, tag).map_err(|_| damaged())?;
+        let end = NONCE + sealed.len();
+        bytes.truncate(end);
+        bytes.drain(..NONCE);
+        Ok(bytes)
     }
 
     fn read_exactly(&self, bytes: &mut [u8], offset: u64, index: u32) -> Result<(), Error> {
-        self.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.damaged(format!("it ends within bucket {index}")),
+        self.place.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.damaged(format!("it ends within {}", self.name_of(index))),
             _ => Error::Instance(instance::Error::file("read", &self.path, error)),
         })
+    }
+
+    /// What an entry of the table is for.
+    fn name_of(&self, index: u32) -> String {
+        match index < self.header.bucket_count {
+            true => format!("bucket {index}"),
+            false => "the ledger".into(),
+        }
     }
 
     pub(super) fn damaged(&self, what: String) -> Error {
@@ -215,7 +264,7 @@ impl<'a> Vault<'a> {
     }
 }
 
-fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
+pub(super) fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
     let mut reader = Reader::new(plain);
     let count = reader.u32()?;
     let records = (0..count).map(|_| Record::read(&mut reader)).collect::<Result<_, _>>()?;
@@ -231,6 +280,9 @@ fn wrong(key: InstanceKey<'_>) -> &'static str {
             "the instance key opens no key slot of the vault: it is another instance's key, or the slot is damaged"
         }
         InstanceKey::Passphrase(_) => "the passphrase is wrong, or its key slot of the vault is damaged",
+        InstanceKey::Recovery(_) => {
+            "the recovery code opens no key slot of the vault: it is another instance's, or was dropped"
+        }
     }
 }
 
@@ -239,10 +291,10 @@ fn open_a_slot<'a>(
     key: InstanceKey<'_>,
     instance: &Instance,
     arena: &'a Arena,
-) -> Result<Option<RootKey<'a>>, Error> {
-    for slot in raw.slots() {
+) -> Result<Option<(usize, RootKey<'a>)>, Error> {
+    for (slot, number) in raw.slots().iter().zip(1..) {
         if let Some(root) = slot.open(key, instance.id, raw.vault_id(), arena)? {
-            return Ok(Some(root));
+            return Ok(Some((number, root)));
         }
     }
     Ok(None)

@@ -11,17 +11,22 @@ use crate::instance::{InstanceKey, Uuid, fill};
 use crate::memory::Arena;
 
 /// How many slots a header has.
-pub(super) const SLOTS: usize = 8;
+pub const SLOTS: usize = 8;
 /// Bytes of a slot.
 pub(super) const SLOT: usize = 4 + 12 + 32 + NONCE + 32 + TAG;
 
 /// What opens a slot. The numbers stand in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Kind {
+pub enum SlotKind {
+    /// Nothing: it is not in use.
     None = 0,
+    /// 32 bytes from the instance's key source.
     InstanceKey = 1,
+    /// A passphrase.
     Passphrase = 2,
+    /// A recovery code.
+    Recovery = 3,
 }
 
 /// The cost of Argon2id (RFC 9106) for a passphrase.
@@ -36,13 +41,15 @@ pub struct PassphraseCost {
 }
 
 impl Default for PassphraseCost {
-    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
     fn default() -> Self {
-        Self { memory: 64 * 1024, passes: 3, lanes: 4 }
+        Self::RECOMMENDED
     }
 }
 
 impl PassphraseCost {
+    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
+    pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
+
     /// What is tried at all: a forged header must not make the reader use up the machine.
     fn is_bearable(self) -> bool {
         let work = u64::from(self.memory) * u64::from(self.passes);
@@ -52,7 +59,7 @@ impl PassphraseCost {
 
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    kind: Kind,
+    kind: SlotKind,
     cost: PassphraseCost,
     salt: [u8; 32],
     nonce: [u8; NONCE],
@@ -63,18 +70,24 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) const fn none() -> Self {
         let cost = PassphraseCost { memory: 0, passes: 0, lanes: 0 };
-        Self { kind: Kind::None, cost, salt: [0; 32], nonce: [0; NONCE], sealed: [0; 32], tag: [0; TAG] }
+        Self { kind: SlotKind::None, cost, salt: [0; 32], nonce: [0; NONCE], sealed: [0; 32], tag: [0; TAG] }
     }
 
     pub(super) fn is_none(&self) -> bool {
-        self.kind == Kind::None
+        self.kind == SlotKind::None
+    }
+
+    #[cfg(feature = "admin")]
+    pub(super) fn describe(&self, number: usize) -> super::KeySlot {
+        super::KeySlot { number, kind: self.kind, cost: self.cost }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let kind = match reader.array()? {
-            [0, 0, 0, 0] => Kind::None,
-            [1, 0, 0, 0] => Kind::InstanceKey,
-            [2, 0, 0, 0] => Kind::Passphrase,
+            [0, 0, 0, 0] => SlotKind::None,
+            [1, 0, 0, 0] => SlotKind::InstanceKey,
+            [2, 0, 0, 0] => SlotKind::Passphrase,
+            [3, 0, 0, 0] => SlotKind::Recovery,
             _ => return Err(Malformed),
         };
         Ok(Self {
@@ -108,11 +121,12 @@ impl Slot {
     ) -> Result<Self, Error> {
         let mut slot = Self::none();
         match key {
-            InstanceKey::Bytes(_) => slot.kind = Kind::InstanceKey,
+            InstanceKey::Bytes(_) => slot.kind = SlotKind::InstanceKey,
             InstanceKey::Passphrase(_) => {
-                slot.kind = Kind::Passphrase;
+                slot.kind = SlotKind::Passphrase;
                 slot.cost = cost;
             }
+            InstanceKey::Recovery(_) => slot.kind = SlotKind::Recovery,
         }
         fill(&mut slot.salt)?;
         fill(&mut slot.nonce)?;
@@ -145,8 +159,10 @@ impl Slot {
     fn kek(&self, key: InstanceKey<'_>, instance: Uuid, vault_id: &[u8; 16]) -> Option<Key> {
         let info: [&[u8]; 3] = [b"mentiko/1 slot", instance.as_bytes(), vault_id];
         match (self.kind, key) {
-            (Kind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
-            (Kind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
+            (SlotKind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            // As good as a key: 160 random bits need no stretching.
+            (SlotKind::Recovery, InstanceKey::Recovery(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            (SlotKind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
                 let stretched = self.stretch(passphrase)?;
                 Some(crypto::hkdf(stretched.as_ref(), &self.salt, &info))
             }
@@ -199,6 +215,7 @@ mod tests {
         for (right, wrong) in [
             (InstanceKey::Bytes(&[3; 32]), InstanceKey::Bytes(&[4; 32])),
             (InstanceKey::Passphrase(b"correct horse"), InstanceKey::Passphrase(b"correct horsf")),
+            (InstanceKey::Recovery(&[3; 20]), InstanceKey::Recovery(&[4; 20])),
         ] {
             let slot = seal(right);
             assert!(opens(&slot, right, 1, &VAULT));
@@ -208,6 +225,8 @@ mod tests {
         }
         let bytes = seal(InstanceKey::Bytes(&[3; 32]));
         assert!(!opens(&bytes, InstanceKey::Passphrase(&[3; 32]), 1, &VAULT));
+        let recovery = seal(InstanceKey::Recovery(&[3; 20]));
+        assert!(!opens(&recovery, InstanceKey::Passphrase(&[3; 20]), 1, &VAULT));
     }
 
     #[test]

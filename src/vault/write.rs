@@ -10,8 +10,9 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::stat::Mode;
 use zeroize::Zeroizing;
 
-use super::crypto::{self, NONCE};
-use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MAX_BUCKETS};
+use super::crypto::{self, Key, NONCE, TAG};
+use super::header::{Header, MAX_BUCKET, MAX_BUCKETS};
+use super::ledger::Ledger;
 use super::read::Contents;
 use super::record::Sealed;
 use super::slots::{PassphraseCost, Slot};
@@ -41,6 +42,8 @@ impl WriteLock {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = open(&lock, flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
         let lock = Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno))?;
+        #[cfg(feature = "admin")]
+        instance.key.remove_pending();
         Ok(Self { path, _lock: lock })
     }
 }
@@ -67,17 +70,31 @@ pub fn create(
         *first = Slot::seal(key, cost, instance.id, &vault_id, &root)?;
     }
     let header = Header { vault_id, generation: 1, write_salt: [0; 32], bucket_count: 1, slots };
-    write(lock, header, &root, &Contents::new())
+    write(lock, header, &root, &Contents::new(), &Ledger::empty().encode()?)
 }
 
 impl Vault<'_> {
     /// Replaces the vault's contents and returns the new generation. `self` must have been opened
-    /// after `lock` was taken: else a writer in between is undone.
+    /// after `lock` was taken: else a writer in between is undone. The ledger stays as it is.
     pub fn replace(&self, lock: &WriteLock, contents: &Contents) -> Result<u64, Error> {
-        let mut header = self.header().clone();
+        self.rewrite(lock, self.header().clone(), contents, &self.ledger_plain()?)
+    }
+
+    /// The same, with another ledger.
+    pub fn replace_with_ledger(&self, lock: &WriteLock, contents: &Contents, ledger: &Ledger) -> Result<u64, Error> {
+        self.rewrite(lock, self.header().clone(), contents, &ledger.encode()?)
+    }
+
+    pub(super) fn rewrite(
+        &self,
+        lock: &WriteLock,
+        mut header: Header,
+        contents: &Contents,
+        ledger: &[u8],
+    ) -> Result<u64, Error> {
         header.generation = header.generation.checked_add(1).ok_or(Error::TooLarge)?;
         let generation = header.generation;
-        write(lock, header, &self.root(), contents)?;
+        write(lock, header, &self.root(), contents, ledger)?;
         Ok(generation)
     }
 
@@ -109,14 +126,21 @@ impl Vault<'_> {
     }
 }
 
-fn write(lock: &WriteLock, mut header: Header, root: &RootKey<'_>, contents: &Contents) -> Result<(), Error> {
+/// Writes all of it under this root key. `ledger` is the ledger in plain.
+pub(super) fn write(
+    lock: &WriteLock,
+    mut header: Header,
+    root: &RootKey<'_>,
+    contents: &Contents,
+    ledger: &[u8],
+) -> Result<(), Error> {
     fill(&mut header.write_salt)?;
     header.bucket_count = bucket_count(contents.len())?;
     let buckets = split(&header, root, contents);
     let temporary = beside(&lock.path, ".tmp");
     // Left by a writer that was killed; the lock says that nobody uses it.
     let _ = std::fs::remove_file(&temporary);
-    let written = write_file(&temporary, &header, root, &buckets)
+    let written = write_file(&temporary, &header, root, &buckets, ledger)
         .and_then(|()| std::fs::rename(&temporary, &lock.path).map_err(|error| failed("rename", &temporary, error)));
     if let Err(error) = written {
         let _ = std::fs::remove_file(&temporary);
@@ -126,7 +150,13 @@ fn write(lock: &WriteLock, mut header: Header, root: &RootKey<'_>, contents: &Co
     Ok(())
 }
 
-fn write_file(path: &Path, header: &Header, root: &RootKey<'_>, buckets: &[Vec<&Record>]) -> Result<(), Error> {
+fn write_file(
+    path: &Path,
+    header: &Header,
+    root: &RootKey<'_>,
+    buckets: &[Vec<&Record>],
+    ledger: &[u8],
+) -> Result<(), Error> {
     let io = |error| failed("write", path, error);
     let mut file: File = File::options()
         .write(true)
@@ -136,20 +166,22 @@ fn write_file(path: &Path, header: &Header, root: &RootKey<'_>, buckets: &[Vec<&
         .map_err(|error| failed("create", path, error))?;
     let mut out = std::io::BufWriter::with_capacity(1 << 18, &mut file);
     out.write_all(&header.encode(root)).map_err(io)?;
-    let sealed: Vec<Vec<u8>> = buckets
+    let mut sealed: Vec<Vec<u8>> = buckets
         .iter()
         .zip(0u32..)
         .map(|(records, index)| seal_bucket(header, root, index, records))
         .collect::<Result<_, _>>()?;
-    let mut offset = (HEADER + ENTRY * buckets.len()) as u64;
-    for bucket in &sealed {
-        let length = u32::try_from(bucket.len()).map_err(|_| Error::TooLarge)?;
+    let key = root.ledger(&header.write_salt, header.generation);
+    sealed.push(seal(header, &key, header.bucket_count, ledger)?);
+    let mut offset = header.table_end();
+    for part in &sealed {
+        let length = u32::try_from(part.len()).map_err(|_| Error::TooLarge)?;
         out.write_all(&offset.to_le_bytes()).map_err(io)?;
         out.write_all(&length.to_le_bytes()).map_err(io)?;
         offset += u64::from(length);
     }
-    for bucket in &sealed {
-        out.write_all(bucket).map_err(io)?;
+    for part in &sealed {
+        out.write_all(part).map_err(io)?;
     }
     out.flush().map_err(io)?;
     drop(out);
@@ -157,18 +189,26 @@ fn write_file(path: &Path, header: &Header, root: &RootKey<'_>, buckets: &[Vec<&
 }
 
 fn seal_bucket(header: &Header, root: &RootKey<'_>, index: u32, records: &[&Record]) -> Result<Vec<u8>, Error> {
-    let mut nonce = [0; NONCE];
-    fill(&mut nonce)?;
     let mut plain = Zeroizing::new(Vec::new());
     plain.extend_from_slice(&u32::try_from(records.len()).map_err(|_| Error::TooLarge)?.to_le_bytes());
     for record in records {
         record.write(&mut plain)?;
     }
-    let key = root.bucket(&header.write_salt, header.generation, index);
-    let tag = crypto::seal(&key, &nonce, &header.bucket_aad(index), &mut plain)?;
-    let sealed = [&nonce[..], &plain, &tag].concat();
+    seal(header, &root.bucket(&header.write_salt, header.generation, index), index, &plain)
+}
+
+/// Nonce, ciphertext and tag of what stands at an entry of the table.
+fn seal(header: &Header, key: &Key, index: u32, plain: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut nonce = [0; NONCE];
+    fill(&mut nonce)?;
+    // In place: the one copy of the plain text is overwritten by its ciphertext.
+    let mut sealed = Zeroizing::new(Vec::with_capacity(NONCE + plain.len() + TAG));
+    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(plain);
+    let tag = crypto::seal(key, &nonce, &header.bucket_aad(index), sealed.get_mut(NONCE..).unwrap_or_default())?;
+    sealed.extend_from_slice(&tag);
     match sealed.len() <= MAX_BUCKET as usize {
-        true => Ok(sealed),
+        true => Ok(std::mem::take(&mut *sealed)),
         false => Err(Error::TooLarge),
     }
 }

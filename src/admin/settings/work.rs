@@ -67,9 +67,9 @@ fn revoked(name: &SecretName, emergency: &Emergency) -> Done {
     lines.push(String::new());
     lines.push(if holders.is_empty() { "No agent was given it.".into() } else { "It was given to:".into() });
     for holder in holders {
-        let state = match holder.running.is_empty() {
+        let state = match holder.held.running.is_empty() {
             true => "not running here".into(),
-            false => format!("runs as {}", process::pids(&holder.running)),
+            false => format!("runs as {}", process::pids(&holder.held.running)),
         };
         lines.push(format!("  {} / {}, version {}: {state}", holder.chain, holder.agent, holder.version));
         lines.push(format!("    run {}", holder.run));

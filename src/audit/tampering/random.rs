@@ -6,7 +6,7 @@ use super::super::record::{Head, write_line};
 use super::super::segments::{name_for, segments};
 use super::super::{Entry, Event, Log, Outcome, Report, tail, verify};
 use super::{KEY, Lines, all, folder, origin, read, write};
-use crate::vault::AuditKey;
+use crate::vault::{AuditKey, LogKey};
 
 /// SplitMix64: small, and the same everywhere.
 pub(super) struct Chance(pub(super) u64);
@@ -44,7 +44,7 @@ struct Writer<'c> {
 impl<'c> Writer<'c> {
     fn new(chance: &'c mut Chance) -> Self {
         let folder = folder();
-        let log = Log::at(folder.path());
+        let log = Log::at(folder.path()).unwrap();
         let mut writer = Self { folder, log, minutes: 0, chance };
         writer.later();
         writer
@@ -97,7 +97,7 @@ impl<'c> Writer<'c> {
                 Entry { chain: Some("c"), reason: Some(&reason), generation, ..Entry::new(event, outcome) }
             })
             .collect();
-        self.log.append_about(&origin(), &entries, with_key.then_some(AuditKey::of(&KEY))).unwrap();
+        self.log.append_about(&origin(), &entries, with_key.then_some(LogKey::of(&KEY)).as_ref()).unwrap();
     }
 
     /// Dies in the middle of a line, perhaps the next writer too.
@@ -160,7 +160,7 @@ impl Case {
         let report = verify(&folder, AuditKey::of(&KEY), None, |_, _| {}).unwrap().unwrap();
         let fork = 1 + writer.chance.below(all(&log).len() - 1);
         write(&folder, &cut_after(&log, fork));
-        writer.log = Log::at(&folder);
+        writer.log = Log::at(&folder).unwrap();
         writer.steps();
         Self { other: read(&folder), log, report, fork }
     }

@@ -6,7 +6,7 @@ use crate::memory::{Arena, Error};
 
 /// The shortest value, and the shortest form of one, that is masked: shorter ones would hit
 /// ordinary text.
-pub(super) const SHORTEST: usize = 8;
+pub(crate) const SHORTEST: usize = 8;
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -14,16 +14,16 @@ const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";
 
 /// Every form of the value that is long enough, each once.
-pub(super) fn of<'a>(value: &'a [u8], arena: &'a Arena) -> Result<Vec<&'a [u8]>, Error> {
+pub(crate) fn of<'a>(value: &'a [u8], arena: &'a Arena) -> Result<Vec<&'a [u8]>, Error> {
     let mut forms: Vec<&'a [u8]> = vec![value];
     for digits in [UPPER, LOWER] {
         // RFC 3986, section 2.3: unreserved characters stay; some encoders keep the slash too.
         for keep in [&b"-._~"[..], b"-._~/", b""] {
-            forms.push(escaped(value, arena, 3, |byte, out| percent(byte, keep, digits, out))?);
+            forms.push(escaped(value, arena, |byte, out| percent(byte, keep, digits, out))?);
         }
     }
     for slash in [false, true] {
-        forms.push(escaped(value, arena, 6, |byte, out| json(byte, slash, out))?);
+        forms.push(escaped(value, arena, |byte, out| json(byte, slash, out))?);
     }
     for alphabet in [STANDARD, URL_SAFE] {
         for offset in 0..3 {
@@ -36,19 +36,19 @@ pub(super) fn of<'a>(value: &'a [u8], arena: &'a Arena) -> Result<Vec<&'a [u8]>,
     Ok(forms)
 }
 
-/// The value with each byte replaced by 1 to `factor` others.
-fn escaped<'a>(
-    value: &[u8],
-    arena: &'a Arena,
-    factor: usize,
-    encode: impl Fn(u8, &mut [u8]) -> usize,
-) -> Result<&'a [u8], Error> {
-    let out = arena.alloc(value.len() * factor)?;
-    let mut length = 0;
-    for &byte in value {
-        length += encode(byte, out.get_mut(length..).unwrap_or_default());
+/// The value with each byte either kept or replaced by up to six others; the value itself where all
+/// are kept.
+fn escaped<'a>(value: &'a [u8], arena: &'a Arena, encode: impl Fn(u8, &mut [u8]) -> usize) -> Result<&'a [u8], Error> {
+    let length = value.iter().map(|&byte| encode(byte, &mut [0; 6])).sum();
+    if length == value.len() {
+        return Ok(value);
     }
-    Ok(out.get(..length).unwrap_or_default())
+    let out = arena.alloc(length)?;
+    let mut at = 0;
+    for &byte in value {
+        at += encode(byte, out.get_mut(at..).unwrap_or_default());
+    }
+    Ok(out)
 }
 
 fn put(out: &mut [u8], bytes: &[u8]) -> usize {

@@ -5,6 +5,8 @@
 //! empty parent that `--supervise` alone has.
 
 mod forms;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod matcher;
 mod plumbing;
 mod relay;
@@ -15,6 +17,8 @@ use super::{Failure, Site, Status, Supervised};
 use crate::memory::Arena;
 use crate::vault::Secret;
 
+#[cfg(feature = "admin")]
+pub(crate) use forms::{SHORTEST, of as forms_of};
 use matcher::Matcher;
 pub use plumbing::Plumbing;
 use relay::Relay;

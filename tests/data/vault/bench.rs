@@ -46,6 +46,11 @@ impl Bench {
         self.open(&arena).map_err(|error| clear(&error)).is_err()
     }
 
+    pub(crate) fn ledger_fails(&self) -> bool {
+        let arena = Arena::new().unwrap();
+        self.open(&arena).and_then(|vault| vault.ledger()).map_err(|error| clear(&error)).is_err()
+    }
+
     /// What a launch does: open, look up, open what is granted.
     pub(crate) fn launch(&self, names: &BTreeSet<SecretName>) -> Result<Values, (Step, String)> {
         let arena = Arena::new().unwrap();
@@ -79,7 +84,11 @@ impl Bench {
 
     /// What is in the other buckets is read as if nothing had happened.
     pub(crate) fn others_are_untouched(&self, good: &Good, buckets: &[BTreeSet<SecretName>], part: Part) {
-        let Part::Bucket(broken) = part else { return };
+        let broken = match part {
+            Part::Header => return,
+            Part::Bucket(index) => index,
+            Part::Ledger => usize::MAX,
+        };
         for (_, names) in buckets.iter().enumerate().filter(|&(index, _)| index != broken) {
             assert_eq!(self.launch(names), Ok(only(good, names)));
         }
@@ -92,16 +101,21 @@ pub(crate) enum Part {
     Header,
     /// The bucket itself, or its entry in the table.
     Bucket(usize),
+    /// The ledger, or its entry: whoever looks for a secret does not read it.
+    Ledger,
 }
 
 pub(crate) fn part_of(bytes: &[u8], at: usize) -> Part {
     if at < HEADER {
         return Part::Header;
     }
-    let is_its = |&index: &usize| at < HEADER + ENTRY * (index + 1) || place_of(bytes, index).contains(&at);
-    let in_table = at < HEADER + ENTRY * 4;
-    let index = if in_table { Some((at - HEADER) / ENTRY) } else { (0..4).find(is_its) };
-    Part::Bucket(index.unwrap())
+    let in_table = at < HEADER + ENTRY * 5;
+    let is_its = |&index: &usize| place_of(bytes, index).contains(&at);
+    let index = if in_table { Some((at - HEADER) / ENTRY) } else { (0..5).find(is_its) };
+    match index.unwrap() {
+        4 => Part::Ledger,
+        index => Part::Bucket(index),
+    }
 }
 
 pub(crate) fn place_of(bytes: &[u8], index: usize) -> Range<usize> {

@@ -13,7 +13,7 @@ use hkdf::Hkdf;
 use mentiko_exec::instance::Uuid;
 use mentiko_exec::memory::Arena;
 use mentiko_exec::policy::{Scope, SecretName};
-use mentiko_exec::vault::{Contents, PassphraseCost, Record, State, Vault, WriteLock, create};
+use mentiko_exec::vault::{Approval, Contents, Ledger, PassphraseCost, Record, State, Vault, WriteLock, create};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -50,10 +50,21 @@ pub(crate) fn all() {
         filling.describe("LOST", "all", "yearly", "leaked in March");
         filling.record("OPENAI_API_KEY").versions[0].state = State::Revoked;
         filling.record("LOST").versions.iter_mut().for_each(|version| version.state = State::Revoked);
+        filling.approve("content", r#"{"secrets":["OPENAI_API_KEY"]}"#);
+        filling.approve(
+            "newsletter",
+            r#"{"secrets":["slack/marketing"],"agents":{"post":{"env":{"HOOK":"slack/marketing"}}}}"#,
+        );
+        let key = filling.vault.audit_key();
+        filling.ledger.retire(&key, 1042, [0x5f; 32], NOW);
     });
     let passphrase = OwnedKey::Passphrase("correct horse battery staple".into());
     let stretched = good("good-passphrase", INSTANCE, &passphrase, 1, |filling| {
         filling.add("A", &[b"value-under-a-passphrase"]);
+    });
+    let recovery = OwnedKey::Recovery(std::array::from_fn(|at| u8::try_from(0xf0 - at).unwrap()));
+    good("good-recovery", INSTANCE, &recovery, 1, |filling| {
+        filling.add("A", &[b"value-under-a-recovery-code"]);
     });
     good("good-no-secrets", INSTANCE, &key(), 0, |_| ());
     let many = |filling: &mut Filling<'_>| {
@@ -72,6 +83,7 @@ pub(crate) fn all() {
 struct Filling<'a> {
     vault: &'a Vault<'a>,
     contents: Contents,
+    ledger: Ledger,
     plain: BTreeMap<(String, u32), Vec<u8>>,
 }
 
@@ -87,6 +99,10 @@ impl Filling<'_> {
             let number = vault.add_version(self.record(name), &mut value.to_vec(), NOW + at * 3600).unwrap();
             self.plain.insert((name.to_owned(), number), value.to_vec());
         }
+    }
+
+    fn approve(&mut self, chain: &str, definition: &str) {
+        self.ledger.approve(chain.parse().unwrap(), Approval { time: NOW, definition: definition.into() });
     }
 
     fn describe(&mut self, name: &str, scope: &str, rotation: &str, note: &str) {
@@ -118,6 +134,20 @@ impl Filling<'_> {
         });
         Value::Object(secrets.collect())
     }
+
+    fn ledger_truth(&self) -> Value {
+        let arena = Arena::new().unwrap();
+        let eras = self
+            .ledger
+            .eras(&arena)
+            .unwrap()
+            .into_iter()
+            .map(|era| json!({"key": hex(era.key), "last": era.last, "hash": hex(&era.hash), "time": era.time}));
+        let approvals = self.ledger.approvals().iter().map(|(chain, approval)| {
+            (chain.to_string(), json!({"time": approval.time, "definition": approval.definition}))
+        });
+        json!({"retired": eras.collect::<Vec<_>>(), "approvals": Value::Object(approvals.collect())})
+    }
 }
 
 /// One vault in two generations: the same contents, written once more.
@@ -127,33 +157,37 @@ struct Made {
 }
 
 /// Makes a vault and writes it so many times more.
-fn make(id: &str, key: &OwnedKey, writes: u64, fill: impl FnOnce(&mut Filling<'_>)) -> (Made, Value) {
+fn make(id: &str, key: &OwnedKey, writes: u64, fill: impl FnOnce(&mut Filling<'_>)) -> (Made, [Value; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let instance = instance(folder.path(), id);
     let arena = Arena::new().unwrap();
     let lock = WriteLock::take(&instance).unwrap();
     create(&lock, &instance, key.key(), PassphraseCost::default(), &arena).unwrap();
     let vault = Vault::open(&instance, key.key(), &arena).unwrap();
-    let mut filling = Filling { vault: &vault, contents: Contents::new(), plain: BTreeMap::new() };
+    let mut filling =
+        Filling { vault: &vault, contents: Contents::new(), ledger: vault.ledger().unwrap(), plain: BTreeMap::new() };
     fill(&mut filling);
     let mut made = Made { vault: std::fs::read(&instance.vault).unwrap(), older: Vec::new() };
     for _ in 0..writes {
-        Vault::open(&instance, key.key(), &arena).unwrap().replace(&lock, &filling.contents).unwrap();
+        let vault = Vault::open(&instance, key.key(), &arena).unwrap();
+        vault.replace_with_ledger(&lock, &filling.contents, &filling.ledger).unwrap();
         made = Made { older: made.vault, vault: std::fs::read(&instance.vault).unwrap() };
     }
-    (made, filling.truth())
+    (made, [filling.truth(), filling.ledger_truth()])
 }
 
 /// The same, committed, with the truth beside it.
 fn good(name: &str, id: &str, key: &OwnedKey, writes: u64, fill: impl FnOnce(&mut Filling<'_>)) -> Made {
-    let (made, secrets) = make(id, key, writes, fill);
+    let (made, [secrets, ledger]) = make(id, key, writes, fill);
     let mut truth = json!({
         "instance": id, "vault_id": hex(&made.vault[16..32]), "generation": writes + 1,
         "buckets": u32_at(&made.vault, 72), "secrets": secrets,
+        "ledger": ledger,
     });
     match key {
         OwnedKey::Bytes(key) => truth["key"] = hex(key).into(),
         OwnedKey::Passphrase(passphrase) => truth["passphrase"] = passphrase.as_str().into(),
+        OwnedKey::Recovery(key) => truth["recovery"] = hex(key).into(),
     }
     std::fs::write(data(&format!("{name}.vault")), &made.vault).unwrap();
     std::fs::write(data(&format!("{name}.json")), serde_json::to_string_pretty(&truth).unwrap() + "\n").unwrap();
@@ -212,7 +246,7 @@ fn bad_slots(made: &Made, stretched: &[u8]) {
     let with = |at: usize, bytes: &[u8]| put(&made.vault, SLOT + at, bytes);
     let field = "a field of the header";
     bad("slot-kind", "a slot has the unknown kind 9", "open", field, &with(0, &[9]));
-    bad("slot-kind-recovery", "a slot has kind 3, which is reserved", "open", field, &with(0, &[3]));
+    bad("slot-kind-recovery", "the kind of the slot is 3, and the key is of kind 1", "open", NO_SLOT, &with(0, &[3]));
     bad("slot-reserved", "a reserved byte of a slot is not 0", "open", field, &with(3, &[1]));
     bad("slot-count", "there is 1 slot, and the header says 2", "open", field, &put(&made.vault, 76, &[2]));
     bad("slot-kind-other", "the kind of the slot is 2, and the key is of kind 1", "open", NO_SLOT, &with(0, &[2]));
@@ -253,7 +287,7 @@ fn bad_places(made: &Made) {
     bad("table-length-short", "a bucket has 31 bytes", "lookup", "the place of bucket 2", &length(2, 31));
     let less = length(2, len(2) - 1);
     bad("table-length-one-less", "a bucket is one byte shorter in the table", "lookup", "bucket 2", &less);
-    let past = length(3, len(3) + 1);
+    let past = length(3, len(3) + len(4) + 1);
     bad("table-length-past-end", "a bucket ends after the file", "lookup", "the place of bucket 3", &past);
     let into = length(1, len(1) + 40);
     bad("table-length-into-next", "a bucket runs into the next", "lookup", "bucket 1", &into);
@@ -265,25 +299,40 @@ fn bad_places(made: &Made) {
     let mut order = buckets.clone();
     order.swap(0, 1);
     bad("buckets-swapped", "two buckets are swapped", "lookup", "bucket 0", &assemble(&header, &order));
-    bad("bucket-nonce", "a bit of a nonce is flipped", "lookup", "bucket 0", &flip(vault, entry(4)));
-    let middle = entry(4) + buckets[0].len() + buckets[1].len() / 2;
+    bad("bucket-nonce", "a bit of a nonce is flipped", "lookup", "bucket 0", &flip(vault, entry(5)));
+    let middle = entry(5) + buckets[0].len() + buckets[1].len() / 2;
     bad("bucket-ciphertext", "a bit of a ciphertext is flipped", "lookup", "bucket 1", &flip(vault, middle));
-    bad("bucket-tag", "a bit of a tag is flipped", "lookup", "bucket 3", &flip(vault, vault.len() - 1));
+    let last = vault.len() - buckets[4].len() - 1;
+    bad("bucket-tag", "a bit of a tag is flipped", "lookup", "bucket 3", &flip(vault, last));
+    bad("ledger-tag", "a bit of the ledger's tag is flipped", "all", "the ledger", &flip(vault, vault.len() - 1));
+    let past = length(4, len(4) + 1);
+    bad("ledger-length-past-end", "the ledger ends after the file", "all", "the place of the ledger", &past);
+    let as_ledger = offset(4, u64_at(vault, entry(3)));
+    bad("ledger-place-of-bucket", "the ledger's entry is a bucket's", "all", "the place of the ledger", &as_ledger);
     let mut older = buckets.clone();
     older[2] = parts(&made.older).1[2].clone();
     let older = assemble(&header, &older);
     assert_eq!(older.len(), vault.len());
     bad("bucket-from-older-generation", "a bucket is that of the generation before", "lookup", "bucket 2", &older);
     let cut = &vault[..vault.len() - 1];
-    bad("truncated-bucket", "the last byte is missing", "lookup", "the place of bucket 3", cut);
+    bad("truncated-ledger", "the last byte is missing", "all", "the place of the ledger", cut);
+    let cut = &vault[..vault.len() - buckets[4].len() - 1];
+    bad("truncated-bucket", "the last byte of the last bucket is missing", "lookup", "the place of bucket 3", cut);
+    let mut older = buckets.clone();
+    older[4] = parts(&made.older).1[4].clone();
+    let older = assemble(&header, &older);
+    bad("ledger-from-older-generation", "the ledger is that of the generation before", "all", "the ledger", &older);
     // What is right for whoever looks for a name, and is no vault that a writer makes.
     let trailing = [vault, &b"x"[..]].concat();
-    bad("trailing-bytes", "a byte follows the last bucket", "all", "there are bytes after the last bucket", &trailing);
-    let mut gap = [&vault[..vault.len() - buckets[3].len()], &[0], &buckets[3]].concat();
-    let moved = u64_at(vault, entry(3)) + 1;
-    gap[entry(3)..entry(3) + 8].copy_from_slice(&moved.to_le_bytes());
+    bad("trailing-bytes", "a byte follows the ledger", "all", "there are bytes after the ledger", &trailing);
+    let start = usize::try_from(u64_at(vault, entry(3))).unwrap();
+    let mut gap = [&vault[..start], &[0], &vault[start..]].concat();
+    for index in [3, 4] {
+        let moved = u64_at(vault, entry(index)) + 1;
+        gap[entry(index)..entry(index) + 8].copy_from_slice(&moved.to_le_bytes());
+    }
     bad("table-gap", "a byte stands between two buckets", "all", "the place of bucket 3", &gap);
-    let mut order = assemble(&header, &[&buckets[1], &buckets[0], &buckets[2], &buckets[3]].map(Clone::clone));
+    let mut order = assemble(&header, &[1, 0, 2, 3, 4].map(|index: usize| buckets[index].clone()));
     let first = u64_at(&order, entry(0));
     order[entry(0)..entry(1)]
         .copy_from_slice(&[&(first + u64::from(len(1))).to_le_bytes()[..], &len(0).to_le_bytes()].concat());
@@ -325,6 +374,20 @@ fn bad_records(vault: &[u8]) {
         buckets[1][0] += 1;
         buckets[1].extend_from_slice(&record);
     });
+    let ledger = |name: &str, fault: &str, edit: &dyn Fn(&mut Vec<u8>)| {
+        bad(name, fault, "all", "the ledger", &edited(&|buckets| edit(&mut buckets[4])));
+    };
+    ledger("ledger-trailing", "a byte follows the last approval", &|plain| plain.push(0));
+    ledger("ledger-retired-count", "a retired key is counted, and none is there", &|plain| plain[0] = 1);
+    ledger("ledger-approval-count", "an approval is counted, and none is there", &|plain| plain[2] = 1);
+    ledger("ledger-approval-chain", "an approval is of no name of a chain", &|plain| {
+        plain[2] = 1;
+        plain.extend_from_slice(&[1, 0, b'/', 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, b'{', b'}']);
+    });
+    ledger("ledger-approval-length", "the length of an approval passes the end", &|plain| {
+        plain[2] = 1;
+        plain.extend_from_slice(&[1, 0, b'c', 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, b'{', b'}']);
+    });
     bad("record-in-wrong-bucket", "a record stands in another's bucket too", "all", "another's record", &wrong);
     value("value-tag", "a bit of a value's tag is flipped", 1, &edited(&|buckets| buckets[0][133] ^= 1));
     value("value-salt", "a bit of a value's salt is flipped", 1, &edited(&|buckets| buckets[0][52] ^= 1));
@@ -364,14 +427,14 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// The header, and the bytes of each bucket.
+/// The header, and the bytes of each bucket and of the ledger.
 fn parts(vault: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let bucket = |index: u32| {
         let entry = HEADER + 12 * index as usize;
         let start = usize::try_from(u64_at(vault, entry)).unwrap();
         vault[start..start + u32_at(vault, entry + 8) as usize].to_vec()
     };
-    (vault[..HEADER].to_vec(), (0..u32_at(vault, 72)).map(bucket).collect())
+    (vault[..HEADER].to_vec(), (0..=u32_at(vault, 72)).map(bucket).collect())
 }
 
 /// The other direction, with the table that fits.
@@ -415,9 +478,14 @@ impl Forge {
         put(vault, SLOT + 60, &sealed)
     }
 
+    /// The key and the associated data of a bucket, or of the ledger after the last one.
     fn bucket(&self, vault: &[u8], index: u32) -> ([u8; 32], Vec<u8>) {
+        let is_ledger = index == u32_at(vault, 72);
         let index = index.to_le_bytes();
-        let info = [&b"mentiko/1 bucket"[..], &vault[40..72], &vault[32..40], &index].concat();
+        let info = match is_ledger {
+            false => [&b"mentiko/1 bucket"[..], &vault[40..72], &vault[32..40], &index].concat(),
+            true => [&b"mentiko/1 ledger"[..], &vault[40..72], &vault[32..40]].concat(),
+        };
         let aad = [&vault[16..40], &vault[72..76], &index].concat();
         (derive(&self.root, &[], &info), aad)
     }
