@@ -460,6 +460,23 @@ fn a_passphrase_is_asked_for_once_before_the_screen() {
 }
 
 #[test]
+fn a_definition_that_nobody_approved_grants_nothing_on_its_page_either() {
+    let site = site();
+    site.set("API_KEY", FIRST);
+    let path = site.file("instance.json");
+    let mut configuration: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    configuration["policy"]["require_approval"] = true.into();
+    std::fs::write(&path, configuration.to_string()).unwrap();
+    let tmux = Tmux::new(&site, &[]);
+    tmux.opens();
+    tmux.keys(&["3"]);
+    tmux.wait_until("the denial", |shown| row_with(shown, &["API_KEY", "NO", "not", "approved", "-"]));
+    let output = site.mentiko(&["chain", "approve", "c", "--yes"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    tmux.wait_until("the approval, by itself", |shown| row_with(shown, &["API_KEY", "yes", "-"]));
+}
+
+#[test]
 fn without_a_terminal_it_says_so() {
     let site = site();
     let output = site.mentiko(&["settings"]).output().unwrap();

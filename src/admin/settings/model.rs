@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Session;
 use crate::admin::{Error, chain, run};
+use crate::instance::Instance;
 use crate::memory::{Arena, with_wiped_stack};
 use crate::policy::{Definition, SecretName};
 use crate::vault::{Contents, Record, Sealed, Vault};
@@ -46,8 +47,8 @@ impl Model {
         with_wiped_stack(|| {
             let vault = Vault::open(instance, session.key, &arena)?;
             let contents = vault.read_all()?;
-            let chains =
-                chain::files(instance)?.iter().map(|path| Chain::of(&instance.chains, path, &contents)).collect();
+            let files = chain::files(instance)?;
+            let chains = files.iter().map(|path| Chain::of(instance, path, &vault, &contents)).collect();
             let runs = run::shown(instance, &vault)?;
             Ok(Self { secrets: contents.into_values().map(without_values).collect(), chains, runs })
         })
@@ -66,17 +67,20 @@ fn without_values(mut record: Record) -> Record {
 }
 
 impl Chain {
-    fn of(folder: &Path, path: &Path, contents: &Contents) -> Self {
+    fn of(instance: &Instance, path: &Path, vault: &Vault<'_>, contents: &Contents) -> Self {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let opened =
-            chain::chain_of(path).and_then(|chain| Definition::open(folder, &chain).map_err(|error| error.to_string()));
+        let opened = chain::chain_of(path).and_then(|chain| {
+            let definition = Definition::open(&instance.chains, &chain).map_err(|error| error.to_string())?;
+            let unapproved = chain::unapproved(&definition, instance, vault).map_err(|error| error.to_string())?;
+            Ok((definition, unapproved.is_some()))
+        });
         match opened {
-            Ok(definition) => Self::defined(name, &definition, contents),
+            Ok((definition, unapproved)) => Self::defined(name, &definition, unapproved, contents),
             Err(fault) => Self { name, agents: Vec::new(), rows: Vec::new(), fault: Some(fault) },
         }
     }
 
-    fn defined(name: String, definition: &Definition, contents: &Contents) -> Self {
+    fn defined(name: String, definition: &Definition, unapproved: bool, contents: &Contents) -> Self {
         let requests = chain::requests(definition);
         let mut agents: Vec<String> = match definition.agents() {
             Some(agents) => agents.keys().map(ToString::to_string).collect(),
@@ -92,7 +96,11 @@ impl Chain {
             }
             let variable = request.variable.to_string();
             let cells = rows.entry(request.secret.to_string()).or_default();
-            match chain::state(definition, request, contents) {
+            let state = match unapproved {
+                true => "denied: not approved",
+                false => chain::state(definition, request, contents),
+            };
+            match state {
                 "granted" => match cells.entry(agent).or_insert_with(|| Cell::Granted(Vec::new())) {
                     Cell::Granted(variables) => variables.push(variable),
                     Cell::Nothing | Cell::Denied(_) => {}
