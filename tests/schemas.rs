@@ -171,6 +171,10 @@ fn eventful() -> Site {
     std::fs::write(site.file("leaks/plain"), "a\nvalue-of-it\n").unwrap();
     std::fs::write(site.file("leaks/encoded"), b"\0dmFsdWUtb2YtaXQ=").unwrap();
     assert!(site.mentiko(&["secret", "scope", "B", "c"]).output().unwrap().status.success());
+    let mut command = std::process::Command::new("sh");
+    let script = format!("exec {} key add --passphrase --new-passphrase-fd 3 3<&0", env!("CARGO_BIN_EXE_mentiko"));
+    command.args(["-c", &script]).env("MENTIKO_INSTANCE", site.path());
+    assert!(output_with_input(&mut command, b"a long passphrase").status.success());
     site
 }
 
@@ -184,6 +188,7 @@ const ASKED: &[(&str, &[&str])] = &[
     ("doctor", &["doctor"]),
     ("due", &["due", "--within", "9999d"]),
     ("exposure", &["exposure", "A"]),
+    ("key-list", &["key", "list"]),
     ("run-list", &["run", "list"]),
     ("scan", &["scan", "leaks"]),
     ("secret-list", &["secret", "list"]),
@@ -250,9 +255,10 @@ fn everything_that_is_printed_as_json_is_as_its_schema_says() {
 /// A schema of nothing but nulls and empty lists would prove little: each list had an element.
 fn every_field_was_seen(documents: &[(&str, Value)]) {
     let of = |schema: &'static str| documents.iter().filter(move |(of, _)| *of == schema).map(|(_, document)| document);
-    for schema in
-        ["output/chain-list", "output/chain-show", "output/due", "output/run-list", "output/scan", "output/secret-list"]
-    {
+    for schema in [
+        "output/chain-list", "output/chain-show", "output/due", "output/key-list", "output/run-list", "output/scan",
+        "output/secret-list",
+    ] {
         assert!(of(schema).all(|document| !document.as_array().unwrap().is_empty()), "{schema}");
     }
     assert!(of("output/audit-query").count() > 8);

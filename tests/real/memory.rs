@@ -373,9 +373,11 @@ impl Kit {
         for purpose in ["header", "index", "audit"] {
             derive(&mut keys, ("root key", &root), &[], purpose, &[]);
         }
-        // Few secrets: one bucket, whose place follows the header and its own entry.
+        // Few secrets: one bucket, whose entry is the first after the header.
+        let offset = u64::from_le_bytes(vault[976..984].try_into().unwrap()) as usize;
+        let length = u32::from_le_bytes(vault[984..988].try_into().unwrap()) as usize;
         let key = derive(&mut keys, ("root key", &root), &[], "bucket", &[write_salt, generation, &[0; 4]]);
-        let (nonce, rest) = vault[976 + 12..].split_at(12);
+        let (nonce, rest) = vault[offset..offset + length].split_at(12);
         let (sealed, tag) = rest.split_at(rest.len() - 16);
         let aad = [vault_id, generation, &1u32.to_le_bytes(), &[0; 4]].concat();
         let plain = open(&key, nonce, &aad, sealed, tag);

@@ -19,7 +19,9 @@ pub(super) fn entries<'a>(buffer: &mut [u8], length: usize, arena: &'a Arena) ->
     if let Some(end) = buffer.get_mut(length) {
         *end = b'\n';
     }
-    let text = std::str::from_utf8(buffer).map_err(|_| "the file is not text in UTF-8".to_owned())?;
+    // A pipe's buffer is longer than what came.
+    let text = buffer.get(..=length).unwrap_or_default();
+    let text = std::str::from_utf8(text).map_err(|_| "the file is not text in UTF-8".to_owned())?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Of the characters for private use, one that the text does not use itself.
     let mark = ('\u{e000}'..='\u{f8ff}').find(|&mark| !text.contains(mark)).unwrap_or('\u{f8ff}');
@@ -70,7 +72,7 @@ mod tests {
         let arena = Arena::new().unwrap();
         let mut buffer = text.as_bytes().to_vec();
         let length = buffer.len();
-        buffer.push(0);
+        buffer.resize(length + 9, 0);
         let text = |value: &mut [u8]| String::from_utf8(value.to_vec()).unwrap();
         entries(&mut buffer, length, &arena)
             .unwrap()
