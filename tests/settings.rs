@@ -211,6 +211,8 @@ fn a_secret_is_added_rotated_watched_and_revoked() {
     holds_nothing(&tmux, SECOND);
     assert_eq!(launch(&site, "one", "r4"), (Some(0), SECOND.into()));
 
+    tmux.wait_until("its last access", |shown| row_with(shown, &["API_KEY", "c", "2", "s", "ago"]));
+
     // Scope and period.
     for (key, answer, done) in [
         ("s", "c,newsletter", "API_KEY: scope c,newsletter; not defined yet: newsletter"),

@@ -219,7 +219,7 @@ impl<'a> App<'a> {
     fn count(&self) -> usize {
         match self.page {
             Page::Secrets | Page::Rotation => self.model.secrets.len(),
-            Page::Log => self.feed.records.len(),
+            Page::Log => self.feed.len(),
             Page::Chains => self.model.chains.len(),
             Page::Runs => self.model.runs.len(),
         }

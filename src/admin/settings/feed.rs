@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use memchr::memchr;
+use memchr::memmem::Finder;
 
 use crate::admin::Error;
 use crate::audit::{self, Filter, Follower, Record, parse_time};
@@ -11,10 +13,11 @@ use crate::audit::{self, Filter, Follower, Record, parse_time};
 /// How many records are kept for the page; older ones are in the log.
 const KEPT: usize = 5000;
 
-/// The records that fit a filter, newest first, and when each secret was given out last.
+/// The records that fit a filter, and when each secret was given out last.
 #[derive(Default)]
 pub(super) struct Feed {
-    pub(super) records: VecDeque<Record>,
+    /// As they stand in the log, newest first: only those in sight are taken apart.
+    lines: VecDeque<Box<[u8]>>,
     /// By secret.
     pub(super) last_access: BTreeMap<String, String>,
     /// How many fit, kept or not.
@@ -23,9 +26,61 @@ pub(super) struct Feed {
     pub(super) filter: String,
 }
 
+impl Feed {
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// One of them, counted from the newest.
+    pub(super) fn record(&self, at: usize) -> Option<Record> {
+        Record::parse(self.lines.get(at)?)
+    }
+
+    /// Takes one in, which is newer than all others.
+    pub(super) fn push(&mut self, line: &[u8]) {
+        self.lines.truncate(KEPT - 1);
+        self.lines.push_front(line.into());
+        self.count += 1;
+    }
+
+    fn note_access(&mut self, line: &[u8], fields: &Fields) {
+        // A quotation mark inside another field would be escaped.
+        let found = fields.granted.find(line).and_then(|_| Some((fields.secret.text(line)?, fields.time.text(line)?)));
+        let Some((secret, time)) = found else { return };
+        match self.last_access.get_mut(secret) {
+            Some(last) => last.replace_range(.., time),
+            None => drop(self.last_access.insert(secret.to_owned(), time.to_owned())),
+        }
+    }
+}
+
+/// Where to find in a line what page 1 needs: whole lines would take too long, of a large log.
+struct Fields {
+    granted: Finder<'static>,
+    secret: Field,
+    time: Field,
+}
+
+/// A field, by what stands before its text.
+struct Field(Finder<'static>, usize);
+
+impl Field {
+    fn new(name: &'static str) -> Self {
+        Self(Finder::new(name), name.len())
+    }
+
+    /// Its text, as it is: names and times have nothing to escape.
+    fn text<'l>(&self, line: &'l [u8]) -> Option<&'l str> {
+        let rest = line.get(self.0.find(line)? + self.1..)?;
+        std::str::from_utf8(rest.get(..memchr(b'"', rest)?)?).ok()
+    }
+}
+
 /// Where the log is read on.
 pub(super) struct Source {
     folder: PathBuf,
+    fields: Fields,
     all: Follower,
     /// The same with a filter.
     picked: Option<Follower>,
@@ -33,44 +88,39 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(folder: &Path) -> Result<Self, Error> {
-        Ok(Self { folder: folder.to_owned(), all: from_the_start(folder, Filter::default())?, picked: None })
+        let all = from_the_start(folder, Filter::default())?;
+        let fields = Fields {
+            granted: Finder::new("\"outcome\":\"granted\""),
+            secret: Field::new("\"secret\":\""),
+            time: Field::new("\"time\":\""),
+        };
+        Ok(Self { folder: folder.to_owned(), fields, all, picked: None })
     }
 
     /// Reads what is new; how many records that are shown came.
     pub(super) fn read_on(&mut self, feed: &mut Feed) -> Result<usize, Error> {
-        let mut new = 0;
+        let before = feed.count;
         let picks = self.picked.is_some();
-        let mut push = |feed: &mut Feed, record| {
-            feed.records.push_front(record);
-            feed.records.truncate(KEPT);
-            feed.count += 1;
-            new += 1;
-        };
         self.all.read_on::<audit::Error>(|line| {
-            let Some(record) = Record::parse(line) else { return Ok(()) };
-            if let Some(secret) = record.secret.as_ref().filter(|_| record.outcome == "granted") {
-                feed.last_access.insert(secret.clone(), record.time.clone());
-            }
+            feed.note_access(line, &self.fields);
             if !picks {
-                push(feed, record);
+                feed.push(line);
             }
             Ok(())
         })?;
         if let Some(picked) = &mut self.picked {
             picked.read_on::<audit::Error>(|line| {
-                if let Some(record) = Record::parse(line) {
-                    push(feed, record);
-                }
+                feed.push(line);
                 Ok(())
             })?;
         }
-        Ok(new)
+        Ok(usize::try_from(feed.count - before).unwrap_or(usize::MAX))
     }
 
     /// Shows what fits from now on, from the log's beginning.
     pub(super) fn pick(&mut self, feed: &mut Feed, text: String, filter: Filter) -> Result<(), Error> {
         self.picked = Some(from_the_start(&self.folder, filter)?);
-        (feed.records, feed.count, feed.filter) = (VecDeque::new(), 0, text);
+        (feed.lines, feed.count, feed.filter) = (VecDeque::new(), 0, text);
         self.read_on(feed).map(|_| ())
     }
 }

@@ -11,7 +11,6 @@ use super::input::Key;
 use super::model::{Cell, Chain, Model};
 use super::view;
 use crate::admin::run::Shown;
-use crate::audit::Record as LogRecord;
 use crate::memory::Arena;
 use crate::vault::{Record, Rotation, Sealed, State, Vault, Version};
 
@@ -67,22 +66,23 @@ fn model() -> Model {
     Model { secrets, chains: vec![chain, broken], runs }
 }
 
-fn record(seq: u64, outcome: &str, agent: &str) -> LogRecord {
+/// A line of the log.
+fn line(seq: u64, outcome: &str, agent: &str) -> Vec<u8> {
     let line = serde_json::json!({
         "v": 1, "seq": seq, "time": format!("2026-03-07T11:59:{seq:02}.000000Z"), "event": "secret.access",
         "outcome": outcome, "chain": "content-pipeline", "agent": agent, "run": "r1", "secret": "A_OVERDUE",
         "version": 3, "reason": if outcome == "denied" { Some("out of scope") } else { None }, "instance": "i",
         "host": "h", "uid": 1000, "pid": 4242, "command": "python", "fence": "namespace", "prev": "0",
     });
-    LogRecord::parse(line.to_string().as_bytes()).unwrap()
+    line.to_string().into_bytes()
 }
 
 fn app(arena: &Arena, look: Look) -> App<'_> {
     let mut app = App::new(look, "/etc/mentiko".into(), Desk::new(arena).unwrap());
     app.now = now();
     app.show(model());
-    app.feed.records = [record(2, "denied", "intruder"), record(1, "granted", "researcher")].into();
-    app.feed.count = 2;
+    app.feed.push(&line(1, "granted", "researcher"));
+    app.feed.push(&line(2, "denied", "intruder"));
     app.feed.last_access.insert("A_OVERDUE".into(), "2026-03-07T11:58:00.000000Z".into());
     app
 }
@@ -212,7 +212,7 @@ fn what_is_too_small_says_so() {
 fn names_of_the_log_can_not_steer_the_terminal() {
     let arena = Arena::new().unwrap();
     let mut app = app(&arena, BLACK);
-    app.feed.records.push_front(record(3, "granted", "x\u{1b}[2Jy\nz"));
+    app.feed.push(&line(3, "granted", "x\u{1b}[2Jy\nz"));
     press(&mut app, "2");
     let rows = rows(&draw(&mut app, 200, 24));
     assert!(rows.iter().any(|row| row.contains("x\\u{1b}[2Jy z")), "{rows:#?}");
@@ -326,7 +326,7 @@ fn whoever_looks_at_a_record_goes_on_looking_at_it() {
     press(&mut app, "2");
     app.update(Key::Down);
     draw(&mut app, 80, 24);
-    app.feed.records.push_front(record(3, "granted", "newcomer"));
+    app.feed.push(&line(3, "granted", "newcomer"));
     app.arrived(1);
     let details = rows(&draw(&mut app, 80, 24));
     assert!(details.iter().any(|row| row.contains("record 1 ")), "{details:#?}");

@@ -22,10 +22,10 @@ const COLUMNS: &[Column] = &[
 /// Draws it.
 pub(in super::super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App<'_>) {
     let [_, mut place, ..] = app.places;
-    let count = app.feed.records.len();
+    let count = app.feed.len();
     place.fit(count, 1);
-    let lines = match app.feed.records.get(place.row) {
-        Some(record) => details(record, app),
+    let lines = match app.feed.record(place.row) {
+        Some(record) => details(&record, app),
         None => vec![String::new(); 4],
     };
     let filter = match app.feed.filter.as_str() {
@@ -36,8 +36,8 @@ pub(in super::super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App<'_
     let area = Rect { y: area.y + 1, height: area.height - 1, ..area };
     let above = with_details(frame, area, app.look, &lines);
     let [_, mut place, ..] = app.places;
-    table(frame, above, COLUMNS, count, &mut place, |at| match app.feed.records.get(at) {
-        Some(record) => row(record, app),
+    table(frame, above, COLUMNS, count, &mut place, |at| match app.feed.record(at) {
+        Some(record) => row(&record, app),
         None => Row { cells: Vec::new(), style: Style::new() },
     });
     let [_, log, ..] = &mut app.places;
