@@ -243,9 +243,16 @@ impl Canvas {
 mod tests {
     use super::*;
     use std::io::Read;
+    use std::sync::{MutexGuard, PoisonError};
 
     use nix::fcntl::OFlag;
     use nix::sys::termios::LocalFlags;
+
+    /// A process has one screen: so have its tests, one after the other.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ONE: Mutex<()> = Mutex::new(());
+        ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// A terminal of its own, and the side that its emulator would have.
     fn terminal() -> (File, File) {
@@ -270,6 +277,7 @@ mod tests {
 
     #[test]
     fn the_terminal_is_given_back_at_the_end_and_before_a_panic_is_told_of() {
+        let _alone = alone();
         let (tty, master) = terminal();
         let screen = Screen::take(tty.try_clone().unwrap()).unwrap();
         assert!(!echoes(&tty));
@@ -290,6 +298,7 @@ mod tests {
 
     #[test]
     fn cells_are_drawn_where_they_stand() {
+        let _alone = alone();
         let (tty, master) = terminal();
         crate::memory::set_window_size(
             &master,

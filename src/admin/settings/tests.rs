@@ -42,7 +42,7 @@ fn model() -> Model {
         scoped,
         secret("C_REVOKED", None, 1, true),
         secret("D_PLAIN", None, 1, false),
-        secret(&LONG[..128.min(LONG.len())], monthly, 0, false),
+        secret(LONG, monthly, 0, false),
     ];
     let chain = Chain {
         name: "content-pipeline".into(),
@@ -151,7 +151,7 @@ fn every_page_fits_small_and_large_terminals() {
 #[test]
 fn columns_stand_under_their_headings_and_long_names_are_cut() {
     let arena = Arena::new().unwrap();
-    for (width, cut) in [(80, true), (200, true)] {
+    for width in [80, 200] {
         let mut app = app(&arena, BLACK);
         let rows = rows(&draw(&mut app, width, 24));
         let heading = &rows[2];
@@ -169,7 +169,7 @@ fn columns_stand_under_their_headings_and_long_names_are_cut() {
             assert!(row[at..].starts_with(text), "{name} {column}: {row:?}");
         }
         let long = row_of(&rows, "a-name/that");
-        assert_eq!(long.contains("~ all"), cut, "{long}");
+        assert!(long.contains("~ all"), "{long}");
         assert_eq!(&long[column_of(heading, "DUE")..][..10], "2026-04-06");
     }
 }
