@@ -155,17 +155,22 @@ struct AfterHelp {
 impl AfterHelp {
     fn of(command: &Command) -> Self {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let examples_at = text.lines().take_while(|line| !line.starts_with("Example")).map(|line| line.len() + 1).sum();
-        let (rest, examples) = text.split_at_checked(examples_at).unwrap_or((&text, ""));
         let mut found = Self::default();
-        for paragraph in rest.split("\n\n").map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
-            match paragraph.strip_prefix("Exit status: ") {
-                Some(rest) => found.exit_status = Some(rest.to_owned()),
-                None => found.notes.push(paragraph.to_owned()),
+        for paragraph in text.split("\n\n") {
+            let lines: Vec<&str> = paragraph.lines().collect();
+            let at = lines.iter().position(|line| line.starts_with("Example")).unwrap_or(lines.len());
+            let (rest, examples) = lines.split_at(at);
+            let examples = examples.iter().map(|line| line.trim_start_matches("Examples:"));
+            let examples = examples.map(|line| line.trim_start_matches("Example:").trim().to_owned());
+            found.examples.extend(examples.filter(|line| !line.is_empty()));
+            match rest.join("\n") {
+                rest if rest.is_empty() => {}
+                rest => match rest.strip_prefix("Exit status: ") {
+                    Some(status) => found.exit_status = Some(status.to_owned()),
+                    None => found.notes.push(rest),
+                },
             }
         }
-        let lines = examples.trim_start_matches("Examples:").trim_start_matches("Example:").lines();
-        found.examples = lines.map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
         found
     }
 }

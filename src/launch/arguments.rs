@@ -39,7 +39,7 @@ pub struct Arguments {
     /// The instance [default: $MENTIKO_INSTANCE, else /etc/mentiko or ~/.config/mentiko]
     #[arg(long, value_name = "DIR")]
     pub instance: Option<PathBuf>,
-    /// env: NAME=value [default]; file: NAME_FILE=PATH
+    /// env: NAME=value (default); file: NAME_FILE=PATH
     ///
     /// NAME=value, or NAME_FILE=/proc/self/fd/N on a sealed memory file
     #[arg(long, value_enum, default_value_t = Delivery::Env, value_name = "HOW")]
