@@ -174,7 +174,7 @@ fn show(common: &Common, chain: &ChainName, json: bool) -> Result<ExitCode, Erro
 }
 
 /// How the definition differs from what was approved, where the policy asks for approval.
-fn unapproved(
+pub(super) fn unapproved(
     definition: &Definition,
     instance: &Instance,
     vault: &Vault<'_>,

@@ -42,7 +42,7 @@ pub(super) struct Due {
     pub(super) due: Option<String>,
     pub(super) overdue: bool,
     /// Until then, by the calendar in UTC: 0 today, less where it is past.
-    days: Option<i32>,
+    pub(super) days: Option<i32>,
     pub(super) rotate_every: Option<String>,
     version: Option<u32>,
     /// `null` for all chains.
@@ -51,7 +51,7 @@ pub(super) struct Due {
 
 impl Due {
     /// `None` where it is not due within so many days.
-    fn of(record: &Record, now: Timestamp, within: i32) -> Option<Self> {
+    pub(super) fn of(record: &Record, now: Timestamp, within: i32) -> Option<Self> {
         let due = record.due();
         let days = due.and_then(|due| days_between(now, due));
         match record.current() {
@@ -79,11 +79,11 @@ impl Due {
     }
 }
 
-fn plural(days: u32) -> String {
+pub(super) fn plural(days: u32) -> String {
     if days == 1 { "1 day".into() } else { format!("{days} days") }
 }
 
-fn days_between(from: Timestamp, to: Timestamp) -> Option<i32> {
+pub(super) fn days_between(from: Timestamp, to: Timestamp) -> Option<i32> {
     let date = |time| TimeZone::UTC.to_datetime(time).date();
     let span = date(from).until((Unit::Day, date(to))).ok()?;
     Some(span.get_days())

@@ -25,6 +25,7 @@ mod run;
 mod scan;
 mod schedule;
 mod secret;
+mod settings;
 mod table;
 mod value;
 
@@ -95,6 +96,9 @@ enum Command {
     /// Ask the access log
     #[command(subcommand, after_help = "Example: mentiko audit query --secret OPENAI_API_KEY --since 7d")]
     Audit(audit::Command),
+    /// Look after secrets, log, chains, runs and rotation on one screen
+    #[command(after_help = "Its keys are listed on ?.\n\nExample: mentiko settings")]
+    Settings,
     /// Print a script that completes command lines in a shell, names too
     Completions(complete::Completions),
     /// Write the manual pages below a folder
@@ -171,6 +175,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(command) => run::run(&common, command),
         Command::Key(command) => key::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
+        Command::Settings => settings::run(&common),
         Command::Due(arguments) => Ok(due::run(&common, &arguments)),
         Command::Doctor(arguments) => doctor::run(&common, &arguments),
         Command::Scan(arguments) => Ok(scan::run(&common, &arguments)),

@@ -148,7 +148,7 @@ pub(super) fn row(record: &Record, now: Timestamp) -> (Vec<String>, Tone) {
 }
 
 /// How long ago, in the largest unit that fits.
-fn ago(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second() - time.as_second();
     match seconds {
         ..0 => "in the future".into(),

@@ -14,7 +14,7 @@ use super::process::{Process, listed};
 use super::secret::unknown;
 use super::{Common, Error, run, table, value};
 use crate::audit::Event;
-use crate::instance::Instance;
+use crate::instance::{Instance, InstanceKey};
 use crate::memory::Arena;
 use crate::policy::SecretName;
 use crate::vault::{self, Record, Runs, State, Vault};
@@ -55,13 +55,10 @@ fn replace(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
     let arena = Arena::new()?;
     let value = value::read(name.as_str(), arguments.value_fd, &arena)?;
     let key = context::key(common, &instance, &arena)?;
-    let change = context::change(&instance, key, &arena, |vault, contents| {
-        let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
-        let version = vault.add_version(record, value, context::now())?;
-        run::tidy(&instance, vault);
-        Ok(Change { event: Event::SecretRotate, secret: name.clone(), version: Some(version) })
-    })?;
-    let version = change.version.unwrap_or_default();
+    let (version, complaint) = add_version(&instance, key, &arena, name, value)?;
+    if let Some(complaint) = complaint {
+        super::say(&complaint);
+    }
     let mut out = std::io::stdout();
     writeln!(out, "rotated {name} to version {version}; runs that hold an older one keep it")?;
     writeln!(out, "once they are over, remove what none holds: mentiko secret retire {name}")?;
@@ -71,18 +68,36 @@ fn replace(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
 /// How long the log is waited for: launches that opened the vault right before a version was
 /// revoked in it get that one, and are on record soon.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Stores a new value, which is overwritten by its ciphertext. Its version, and what could not be
+/// tidied up on the way.
+pub(super) fn add_version(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    name: &SecretName,
+    value: &mut [u8],
+) -> Result<(u32, Option<String>), Error> {
+    let mut complaint = None;
+    let change = context::change(instance, key, arena, |vault, contents| {
+        let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
+        let version = vault.add_version(record, value, context::now())?;
+        complaint = run::tidy(instance, vault);
+        Ok(Change { event: Event::SecretRotate, secret: name.clone(), version: Some(version) })
+    })?;
+    Ok((change.version.unwrap_or_default(), complaint))
+}
 
 /// What an emergency did, and who is concerned.
 #[derive(Serialize)]
-struct Emergency {
+pub(super) struct Emergency {
     /// The versions that were revoked now.
-    revoked: Vec<u32>,
+    pub(super) revoked: Vec<u32>,
     /// The new one; `null` where the value is to follow.
     version: Option<u32>,
-    exposure: Exposure,
-    terminated: Vec<Process>,
+    pub(super) exposure: Exposure,
+    pub(super) terminated: Vec<Process>,
     /// Process IDs of those that could not be sent a signal, and why.
-    not_terminated: BTreeMap<i32, String>,
+    pub(super) not_terminated: BTreeMap<i32, String>,
 }
 
 fn revoke(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -94,28 +109,7 @@ fn revoke(common: &Common, arguments: &Arguments) -> Result<ExitCode, Error> {
         false => Some(value::read(name.as_str(), arguments.value_fd, &arena)?),
     };
     let key = context::key(common, &instance, &arena)?;
-    let changes = context::changes(&instance, key, &arena, |vault, contents| {
-        let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
-        if let Some(value) = &value
-            && vault.has_value(record, value, &arena)?
-        {
-            return Err("this value is one of those to be revoked; nothing was changed".to_owned().into());
-        }
-        Ok(revoked(vault, record, value)?)
-    })?;
-    let of = |event: Event| changes.iter().filter(move |change| change.event == event).filter_map(|c| c.version);
-    let version = of(Event::SecretRotate).next();
-    if of(Event::SecretRevoke).next().is_some() {
-        std::thread::sleep(SETTLE);
-    }
-    let exposure = Exposure::of(&instance.audit, name.as_str())?.without(version);
-    let mut emergency = Emergency {
-        revoked: of(Event::SecretRevoke).collect(),
-        version,
-        exposure,
-        terminated: Vec::new(),
-        not_terminated: BTreeMap::new(),
-    };
+    let mut emergency = Emergency::declare(&instance, key, &arena, name, value)?;
     if arguments.terminate {
         emergency.terminate();
     }
@@ -147,8 +141,40 @@ fn revoked(vault: &Vault<'_>, record: &mut Record, value: Option<&mut [u8]>) -> 
 }
 
 impl Emergency {
+    /// Revokes all versions of a secret, and stores the value that is to replace them.
+    pub(super) fn declare(
+        instance: &Instance,
+        key: InstanceKey<'_>,
+        arena: &Arena,
+        name: &SecretName,
+        value: Option<&mut [u8]>,
+    ) -> Result<Self, Error> {
+        let changes = context::changes(instance, key, arena, |vault, contents| {
+            let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
+            if let Some(value) = &value
+                && vault.has_value(record, value, arena)?
+            {
+                return Err("this value is one of those to be revoked; nothing was changed".to_owned().into());
+            }
+            Ok(revoked(vault, record, value)?)
+        })?;
+        let of = |event: Event| changes.iter().filter(move |change| change.event == event).filter_map(|c| c.version);
+        let version = of(Event::SecretRotate).next();
+        if of(Event::SecretRevoke).next().is_some() {
+            std::thread::sleep(SETTLE);
+        }
+        let exposure = Exposure::of(&instance.audit, name.as_str())?.without(version);
+        Ok(Self {
+            revoked: of(Event::SecretRevoke).collect(),
+            version,
+            exposure,
+            terminated: Vec::new(),
+            not_terminated: BTreeMap::new(),
+        })
+    }
+
     /// Once for each process, which may hold several versions.
-    fn running(&self) -> Vec<Process> {
+    pub(super) fn running(&self) -> Vec<Process> {
         let mut running: Vec<Process> = Vec::new();
         for process in self.exposure.holders.iter().flat_map(|holder| &holder.held.running) {
             if !running.contains(process) {
@@ -158,7 +184,8 @@ impl Emergency {
         running
     }
 
-    fn terminate(&mut self) {
+    /// Sends SIGTERM to those of them that run.
+    pub(super) fn terminate(&mut self) {
         for process in self.running() {
             match process.terminate() {
                 Ok(true) => self.terminated.push(process),
@@ -212,7 +239,7 @@ fn launch(holder: &Holder) -> String {
     format!("mentiko-exec --chain {chain} --agent {agent} -- {} ...", command.escape_debug())
 }
 
-fn versions(numbers: &[u32]) -> String {
+pub(super) fn versions(numbers: &[u32]) -> String {
     let listed: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     format!("version{} {}", if numbers.len() == 1 { "" } else { "s" }, listed.join(", "))
 }

@@ -182,20 +182,18 @@ pub(super) fn sweep(
 }
 
 /// The same where the ages of the files alone say that there may be something to remove. Nothing
-/// depends on it.
-pub(super) fn tidy(instance: &Instance, vault: &Vault<'_>) {
-    let Ok(mut entries) = std::fs::read_dir(&instance.runs) else { return };
+/// depends on it; what went wrong, in one line.
+pub(super) fn tidy(instance: &Instance, vault: &Vault<'_>) -> Option<String> {
+    let mut entries = std::fs::read_dir(&instance.runs).ok()?;
     if !entries.any(|entry| entry.is_ok_and(|entry| is_old(instance, &entry.path()))) {
-        return;
+        return None;
     }
     let swept = || -> Result<(), Error> {
         let runs = Runs::open(instance)?;
         let lock = runs.lock()?;
         sweep(instance, &runs, &lock, vault).map(|_| ())
     };
-    if let Err(error) = swept() {
-        super::say(&format!("the pins of runs that are over could not be removed: {error}"));
-    }
+    swept().err().map(|error| format!("the pins of runs that are over could not be removed: {error}"))
 }
 
 /// Whether nothing was written to it for so long that its run may be over.
@@ -257,17 +255,24 @@ fn began(pins: &Pins) -> Option<Timestamp> {
     Timestamp::from_second(i64::try_from(pins.created).ok()?).ok()
 }
 
+/// A run as it is shown.
 #[derive(Serialize)]
-struct Shown {
-    run: String,
-    chain: Option<String>,
-    started: Option<String>,
-    last_access: Option<String>,
+pub(super) struct Shown {
+    pub(super) run: String,
+    pub(super) chain: Option<String>,
+    pub(super) started: Option<String>,
+    pub(super) last_access: Option<String>,
     /// Process IDs of its agents, on this host.
-    running: Vec<Process>,
-    versions: BTreeMap<String, u32>,
+    pub(super) running: Vec<Process>,
+    pub(super) versions: BTreeMap<String, u32>,
     /// living, over or damaged
-    state: &'static str,
+    pub(super) state: &'static str,
+}
+
+/// All runs that there are pins of; nothing is removed.
+pub(super) fn shown(instance: &Instance, vault: &Vault<'_>) -> Result<Vec<Shown>, Error> {
+    let runs = Runs::open(instance)?;
+    Ok(all(instance, &runs, vault)?.into_iter().map(Shown::of).collect())
 }
 
 impl Shown {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::context::{self, Change};
 use super::{Common, Error, secret};
 use crate::audit::Event;
+use crate::instance::{Instance, InstanceKey};
 use crate::memory::Arena;
 use crate::policy::SecretName;
 use crate::vault::{Record, Rotation};
@@ -41,15 +42,27 @@ pub(super) fn run(common: &Common, name: SecretName, schedule: Schedule) -> Resu
     let instance = context::instance(common)?;
     let arena = Arena::new()?;
     let key = context::key(common, &instance, &arena)?;
+    let due = set(&instance, key, &arena, &name, schedule)?;
+    Ok(writeln!(std::io::stdout(), "{name}: rotate {schedule}{due}")?)
+}
+
+/// Changes the schedule of a secret; says when it is due then.
+pub(super) fn set(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    name: &SecretName,
+    schedule: Schedule,
+) -> Result<String, Error> {
     let mut due = String::new();
-    context::change(&instance, key, &arena, |_, contents| {
-        let record = contents.get_mut(&name).ok_or_else(|| secret::unknown(&name))?;
+    context::change(instance, key, arena, |_, contents| {
+        let record = contents.get_mut(name).ok_or_else(|| secret::unknown(name))?;
         record.rotation = schedule.0;
         record.changed = context::now();
         due = described(record, Timestamp::now());
         Ok(Change { event: Event::SecretSchedule, secret: name.clone(), version: None })
     })?;
-    Ok(writeln!(std::io::stdout(), "{name}: rotate {schedule}{due}")?)
+    Ok(due)
 }
 
 fn described(record: &Record, now: Timestamp) -> String {

@@ -11,8 +11,9 @@ use super::context::{self, Change, secret_name};
 use super::schedule::{self, Schedule};
 use super::{Common, Error, advice, import, rotate, table, value};
 use crate::audit::Event;
+use crate::instance::{Instance, InstanceKey};
 use crate::memory::Arena;
-use crate::policy::{Scope, SecretName, is_reserved, path_of};
+use crate::policy::{ChainName, Scope, SecretName, is_reserved, path_of};
 use crate::vault::{MAX_NOTE, Record, State, Vault};
 
 #[derive(clap::Subcommand, Debug)]
@@ -113,25 +114,56 @@ pub(super) struct Metadata {
     pub(super) scope: Option<Scope>,
     /// How often it is to be rotated: 30d, monthly, quarterly, yearly, none
     #[arg(long, value_name = "PERIOD")]
-    rotate_every: Option<Schedule>,
+    pub(super) rotate_every: Option<Schedule>,
     /// A note for people
     #[arg(long, value_name = "TEXT")]
-    note: Option<String>,
+    pub(super) note: Option<String>,
 }
 
 fn set(common: &Common, name: SecretName, metadata: &Metadata, value_fd: Option<RawFd>) -> Result<(), Error> {
-    if is_reserved(name.as_str()) {
-        return Err(format!("'{name}' can't be a secret: {RESERVED}").into());
-    }
+    refuse_reserved(&name)?;
     check(metadata)?;
     let instance = context::instance(common)?;
     let arena = Arena::new()?;
     // Before the lock is taken: others need not wait until it is typed.
     let value = value::read(name.as_str(), value_fd, &arena)?;
     let key = context::key(common, &instance, &arena)?;
+    let Stored { version, scope, advice } = store(&instance, key, &arena, &name, metadata, value)?;
+    warn_of_unknown_chains(&instance.chains, &scope);
+    writeln!(std::io::stdout(), "stored {name} version {version}, scope {scope}")?;
+    if let Some(advice) = advice {
+        super::say(&advice);
+    }
+    Ok(())
+}
+
+/// Names that are well formed and all the same can't be those of secrets.
+pub(super) fn refuse_reserved(name: &SecretName) -> Result<(), Error> {
+    match is_reserved(name.as_str()) {
+        true => Err(format!("'{name}' can't be a secret: {RESERVED}").into()),
+        false => Ok(()),
+    }
+}
+
+/// What storing a value came to.
+pub(super) struct Stored {
+    pub(super) version: u32,
+    pub(super) scope: Scope,
+    pub(super) advice: Option<String>,
+}
+
+/// Stores a value, which is overwritten by its ciphertext: a new secret, or a new version.
+pub(super) fn store(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    name: &SecretName,
+    metadata: &Metadata,
+    value: &mut [u8],
+) -> Result<Stored, Error> {
     let now = context::now();
     let (mut scope, mut advice) = (Scope::All, None);
-    let change = context::change(&instance, key, &arena, |vault, contents| {
+    let change = context::change(instance, key, arena, |vault, contents| {
         let record = contents.entry(name.clone()).or_insert_with(|| Vault::new_record(name.clone(), now));
         apply(record, metadata);
         scope = record.scope.clone();
@@ -139,15 +171,9 @@ fn set(common: &Common, name: SecretName, metadata: &Metadata, value_fd: Option<
             advice = advice::line(&record.name);
         }
         let version = vault.add_version(record, value, now)?;
-        Ok(Change { event: Event::SecretSet, secret: name, version: Some(version) })
+        Ok(Change { event: Event::SecretSet, secret: name.clone(), version: Some(version) })
     })?;
-    warn_of_unknown_chains(&instance.chains, &scope);
-    let version = change.version.unwrap_or_default();
-    writeln!(std::io::stdout(), "stored {} version {version}, scope {scope}", change.secret)?;
-    if let Some(advice) = advice {
-        super::say(&advice);
-    }
-    Ok(())
+    Ok(Stored { version: change.version.unwrap_or_default(), scope, advice })
 }
 
 /// Why a name is refused that would be well formed.
@@ -176,14 +202,26 @@ fn rescope(common: &Common, name: SecretName, scope: Scope) -> Result<(), Error>
     let instance = context::instance(common)?;
     let arena = Arena::new()?;
     let key = context::key(common, &instance, &arena)?;
-    context::change(&instance, key, &arena, |_, contents| {
-        let record = contents.get_mut(&name).ok_or_else(|| unknown(&name))?;
+    set_scope(&instance, key, &arena, &name, &scope)?;
+    warn_of_unknown_chains(&instance.chains, &scope);
+    Ok(writeln!(std::io::stdout(), "{name}: scope {scope}")?)
+}
+
+/// Changes the scope of a secret.
+pub(super) fn set_scope(
+    instance: &Instance,
+    key: InstanceKey<'_>,
+    arena: &Arena,
+    name: &SecretName,
+    scope: &Scope,
+) -> Result<(), Error> {
+    context::change(instance, key, arena, |_, contents| {
+        let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
         record.scope = scope.clone();
         record.changed = context::now();
         Ok(Change { event: Event::SecretScope, secret: name.clone(), version: None })
-    })?;
-    warn_of_unknown_chains(&instance.chains, &scope);
-    Ok(writeln!(std::io::stdout(), "{name}: scope {scope}")?)
+    })
+    .map(|_| ())
 }
 
 fn remove(common: &Common, name: SecretName, yes: bool) -> Result<(), Error> {
@@ -339,8 +377,13 @@ pub(super) fn unknown(name: &SecretName) -> Error {
 }
 
 pub(super) fn warn_of_unknown_chains(chains: &std::path::Path, scope: &Scope) {
-    let Scope::Chains(names) = scope else { return };
-    for name in names.iter().filter(|name| !path_of(chains, name).exists()) {
+    for name in unknown_chains(chains, scope) {
         super::say(&format!("there is no chain '{name}' yet ({})", path_of(chains, name).display()));
     }
+}
+
+/// The chains of a scope that nobody has defined yet.
+pub(super) fn unknown_chains<'s>(chains: &std::path::Path, scope: &'s Scope) -> Vec<&'s ChainName> {
+    let Scope::Chains(names) = scope else { return Vec::new() };
+    names.iter().filter(|name| !path_of(chains, name).exists()).collect()
 }

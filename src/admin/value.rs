@@ -79,7 +79,8 @@ pub(super) fn new_passphrase(fd: Option<RawFd>, arena: &Arena) -> Result<&[u8], 
     }
 }
 
-fn check<'a>(name: &str, buffer: &'a mut [u8], length: usize) -> Result<&'a mut [u8], Error> {
+/// Whether these bytes can be a value.
+pub(super) fn check<'a>(name: &str, buffer: &'a mut [u8], length: usize) -> Result<&'a mut [u8], Error> {
     let value = buffer.get_mut(..length).unwrap_or_default();
     match fault_of(value) {
         None => Ok(value),

@@ -1,6 +1,6 @@
 //! Following a log as it grows, from one month to the next.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memchr::memrchr;
@@ -22,37 +22,65 @@ pub fn follow<E: From<Error>>(
     filter: &Filter,
     mut found: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let matcher = Matcher::new(filter);
-    let known = parts(folder)?;
-    // The first segment that holds anything wanted, and from where in it.
-    let mut place = None;
-    for part in &known {
-        let from = match matcher.since() {
-            Some(_) => part.within(&matcher)?.start,
-            None => part.size,
-        };
-        if from < part.size || matcher.since().is_none() {
-            place = Some((part.path.clone(), from));
-        }
-        if from < part.size {
-            break;
-        }
-    }
-    if place.is_none() {
-        place = known.last().map(|part| (part.path.clone(), part.size));
-    }
+    let mut follower = Follower::new(folder, filter)?;
     loop {
+        follower.read_on(&mut found)?;
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// A place in a log, from which it is read on as it grows.
+pub struct Follower {
+    folder: PathBuf,
+    matcher: Matcher,
+    /// A segment, and how much of it has been read.
+    place: Option<(PathBuf, u64)>,
+}
+
+impl Follower {
+    /// Stands before the first line that fits where the filter has a bound in the past, else at the
+    /// end.
+    pub fn new(folder: &Path, filter: &Filter) -> Result<Self, Error> {
+        let matcher = Matcher::new(filter);
+        let known = parts(folder)?;
+        let mut place = None;
+        for part in &known {
+            let from = match matcher.since() {
+                Some(_) => part.within(&matcher)?.start,
+                None => part.size,
+            };
+            if from < part.size || matcher.since().is_none() {
+                place = Some((part.path.clone(), from));
+            }
+            if from < part.size {
+                break;
+            }
+        }
+        if place.is_none() {
+            place = known.last().map(|part| (part.path.clone(), part.size));
+        }
+        Ok(Self { folder: folder.to_owned(), matcher, place })
+    }
+
+    /// Hands over the lines that were written since the last time.
+    pub fn read_on<E: From<Error>>(&mut self, mut found: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         // Listed before it is read: whoever begins a new segment has no more to write to the old.
-        for part in parts(folder)? {
-            let from = match &place {
+        for part in parts(&self.folder)? {
+            let from = match &self.place {
                 Some((path, _)) if part.path < *path => continue,
                 Some((path, from)) if part.path == *path => *from,
                 _ => 0,
             };
-            let to = pass_on(&part, from, &matcher, &mut found)?;
-            place = Some((part.path, to));
+            let to = pass_on(&part, from, &self.matcher, &mut found)?;
+            self.place = Some((part.path, to));
         }
-        std::thread::sleep(PAUSE);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follower").field("place", &self.place).finish_non_exhaustive()
     }
 }
 

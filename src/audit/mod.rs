@@ -31,7 +31,7 @@ pub use append::{Log, Recorded};
 #[cfg(feature = "admin")]
 pub use filter::{Filter, parse_time};
 #[cfg(feature = "admin")]
-pub use follow::follow;
+pub use follow::{Follower, follow};
 pub use origin::Origin;
 #[cfg(feature = "admin")]
 pub use prune::{NextStub, Pruning, finish_pruning};

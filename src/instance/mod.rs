@@ -21,6 +21,8 @@ pub use locate::{defaults_for_init, find};
 #[cfg(feature = "admin")]
 pub use pending::PendingKey;
 pub use prompt::ask;
+#[cfg(feature = "admin")]
+pub(crate) use prompt::previous_character;
 pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::replace_file;

@@ -59,7 +59,7 @@ fn read_line(mut tty: &File, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// One UTF-8 character back: continuation bytes are 10xxxxxx.
-fn previous_character(buffer: &[u8], mut length: usize) -> usize {
+pub(crate) fn previous_character(buffer: &[u8], mut length: usize) -> usize {
     while length > 0 {
         length -= 1;
         if buffer.get(length).is_none_or(|byte| byte & 0xC0 != 0x80) {
