@@ -347,6 +347,8 @@ mod tests {
         assert_eq!(asked(&definition, "publisher").unwrap(), ["SLACK_WEBHOOK=slack/marketing"]);
         assert_eq!(asked(&definition, "logger").unwrap(), Vec::<String>::new());
         assert_eq!(asked(&definition, "other"), None);
+        let variables: Vec<&str> = definition.variables().into_iter().map(VariableName::as_str).collect();
+        assert_eq!(variables, ["OPENAI_API_KEY", "SLACK_WEBHOOK"]);
         assert!(definition.warnings().is_empty());
     }
 
@@ -400,6 +402,7 @@ mod tests {
             (r#"{"secrets":["A","A"]}"#, "stands twice"),
             (r#"{"secrets":["A"],"agents":{"r":["A"],"r":[]}}"#, "stands twice"),
             (r#"{"secrets":["A"],"agents":[{"agent":"r"},{"agent":"r"}]}"#, "'r' stands twice"),
+            (r#"{"secrets":["A"],"agents":{"r":["A","A"]}}"#, "agents.r: 'A' stands twice"),
             (r#"{"secrets":["A"],"agents":[{"env":["A"]}]}"#, "agents[0]: the field 'agent' is missing"),
             (r#"{"secrets":["A"],"agents":{"a b":[]}}"#, "'a b' is no name"),
             (r#"{"secrets":["A"],"agents":"r"}"#, "neither an object nor an array"),
@@ -417,6 +420,12 @@ mod tests {
             assert!(!error.contains("4f9aK2mQx"), "{error}");
             assert!(error.starts_with("chains/c.json: "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_slip_that_widens_nothing_is_a_warning() {
+        let definition = definition(r#"{"secrets":["A"],"agents":{"r":["A"]},"secret":["A"]}"#).unwrap();
+        assert_eq!(definition.warnings(), ["unknown field 'secret'; did you mean 'secrets'?"]);
     }
 
     #[test]
