@@ -109,11 +109,13 @@ static SIGXFSZ_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// Notes what SIGPIPE was before Rust's runtime ignores it, so that the agent can get it back, and
 /// ignores SIGXFSZ: where RLIMIT_FSIZE ends a write, it is to fail with a message.
+#[cfg(not(miri))] // It knows no sigaction(2).
 #[used]
 // SAFETY: the section holds pointers to functions that the C runtime calls once, before main.
 #[unsafe(link_section = ".init_array")]
 static NOTE_SIGNALS: extern "C" fn() = note_signals;
 
+#[cfg(not(miri))]
 extern "C" fn note_signals() {
     // SAFETY: all zeros is a valid sigaction: the default disposition, no flags, an empty mask.
     let (mut pipe, mut ignore): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
