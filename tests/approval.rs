@@ -52,6 +52,9 @@ fn what_was_never_approved_is_refused_recorded_and_can_be_approved() {
     let record = site.accesses().pop().unwrap();
     assert_eq!((&record["outcome"], &record["reason"]), (&"denied".into(), &"definition not approved".into()));
     assert_eq!((&record["secret"], record["mac"].is_string()), (&"A".into(), true));
+    let (code, stdout, stderr) = run(&mut site.mentiko(&["run", "start", "c"]));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("was never approved") && stderr.ends_with("; no run was begun\n"), "{stderr}");
     // Nobody is there to answer.
     let (code, stdout, stderr) = run(&mut site.mentiko(&["chain", "approve", "c"]));
     assert_eq!(code, Some(1));

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::chain::{chain_name, unapproved};
 use super::process::{Process, each_record, listed, pids};
-use super::{Common, Error, chain::chain_name, context, table};
+use super::{Common, Error, context, table};
 use crate::audit::{Entry, Event, Filter, Log, Origin, Outcome};
 use crate::instance::{Instance, uuid_v7};
 use crate::memory::{Arena, with_wiped_stack};
@@ -68,6 +69,9 @@ fn start(common: &Common, chain: &ChainName) -> Result<(), Error> {
     let lock = runs.lock()?;
     with_wiped_stack(|| {
         let vault = Vault::open(&instance, key, &arena)?;
+        if let Some(unapproved) = unapproved(&definition, &instance, &vault)? {
+            return Err(format!("{unapproved}; no run was begun").into());
+        }
         let pins = all_of(&definition, &vault)?;
         runs.store(&lock, &id, &vault.seal_pins(&id, &pins)?)?;
         record(&log, &vault, Event::RunStart, &id, Some(chain)).inspect_err(|_| {

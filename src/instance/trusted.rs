@@ -168,7 +168,7 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), E
         let _ = std::fs::remove_file(&temporary);
     }
     written.map_err(failed)?;
-    sync_folder(path.parent().unwrap_or(Path::new("/")))
+    sync_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]
