@@ -60,7 +60,7 @@ impl Definition {
     pub fn parse(path: &Path, chain: &ChainName, text: &[u8]) -> Result<Self, Error> {
         Tree::parse(text)
             .and_then(|tree| Self::from_tree(path, chain, &tree))
-            .map_err(|fault| Error::Definition { path: path.to_owned(), fault })
+            .map_err(|fault| Error::Definition { path: path.to_owned(), fault: without_values(fault) })
     }
 
     fn from_tree(path: &Path, chain: &ChainName, tree: &Tree) -> Result<Self, String> {
@@ -281,7 +281,18 @@ fn request(variable: &str, secret: &str, place: &str) -> Result<Request, String>
 fn refuse_values(tree: &Tree) -> Result<(), String> {
     match tree.strings().into_iter().any(looks_like_credential) {
         false => Ok(()),
-        true => Err("a text in it looks like a credential; store it with 'mentiko secret set' and name it here".into()),
+        true => Err(LOOKS_LIKE_VALUE.into()),
+    }
+}
+
+const LOOKS_LIKE_VALUE: &str =
+    "a text in it looks like a credential; store it with 'mentiko secret set' and name it here";
+
+/// A fault that was found before [`refuse_values`] could look: it may show a text of the definition.
+fn without_values(fault: String) -> String {
+    match looks_like_credential(&fault) {
+        true => LOOKS_LIKE_VALUE.into(),
+        false => fault,
     }
 }
 
@@ -414,6 +425,8 @@ mod tests {
             (r#"{"agent":"r","agents":{}}"#, "keep one of the two forms"),
             (r#"{"env":["A"],"secrets":["A"]}"#, "'env' stands at the top"),
             (r#"{"secrets":["A"],"prompt":"use sk-proj-4f9aK2mQx81LzP0aYtR7"}"#, "looks like a credential"),
+            // Found by fuzzing: JSON is refused before its texts are looked at.
+            (r#"{"sk-proj-4f9aK2mQx81LzP0aYtR7":1,"sk-proj-4f9aK2mQx81LzP0aYtR7":2}"#, "looks like a credential"),
         ] {
             let error = definition(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
