@@ -269,6 +269,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_has_a_denial_for_each_secret_and_a_line_for_each_difference() {
+        let definition = definition(r#"{"secrets":["A","B"],"agents":{"one":["A","B"],"none":[]}}"#);
+        let refused = |approved: Option<&str>| {
+            let looked_up = || Ok::<_, Infallible>(approved.map(str::to_owned));
+            let Ok(reviewed) = review(&definition, ApprovalPolicy::Required, looked_up);
+            reviewed.unwrap_err()
+        };
+        assert_eq!(refused(None).lines(), ["it was never approved"]);
+        assert_eq!(refused(Some(r#"{"secrets":["A","B"],"agents":{"one":["A","B"]}}"#)).lines().len(), 1);
+        for (agent, secrets) in [("one", &[Some("A"), Some("B")][..]), ("none", &[None]), ("absent", &[None])] {
+            let denials = refused(None).denials(&definition, &agent.parse().unwrap());
+            let denied: Vec<_> =
+                denials.iter().map(|denial| denial.secret.as_ref().map(|name| name.as_str())).collect();
+            assert_eq!(denied, secrets, "{agent}");
+            assert!(denials.iter().all(|denial| denial.reason == Reason::NotApproved));
+        }
+        assert_eq!(definition.grants(), ["agent 'none' gets nothing", "agent 'one' gets A", "agent 'one' gets B"]);
+    }
+
+    #[test]
     fn nothing_is_looked_up_where_no_approval_is_required() {
         let definition = definition(APPROVED);
         let looked_up = || Err("looked up");

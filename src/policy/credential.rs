@@ -85,6 +85,8 @@ mod tests {
             "task-1234567890-abcdefghijklmnop",
             "sk-1",
             "",
+            "-----BEGIN CERTIFICATE-----",
+            "no PRIVATE KEY-----",
         ] {
             assert!(!looks_like_credential(text), "{text}");
         }

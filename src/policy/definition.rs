@@ -387,6 +387,8 @@ mod tests {
         assert_eq!(open("c").unwrap().path(), folder.path().join("c.json"));
         assert!(matches!(open("absent"), Err(Error::UnknownChain { chain, .. }) if chain.as_str() == "absent"));
         assert!(matches!(open("folder"), Err(Error::Instance(_))));
+        let below_a_file = Definition::open(&folder.path().join("c.json"), &"c".parse().unwrap());
+        assert!(matches!(below_a_file, Err(Error::Instance(instance::Error::File { .. }))));
     }
 
     #[test]

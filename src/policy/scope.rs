@@ -58,6 +58,7 @@ mod tests {
         let chain = |name: &str| name.parse::<ChainName>().unwrap();
         let scope: Scope = "a, b".parse().unwrap();
         assert!(scope.includes(&chain("a")) && scope.includes(&chain("b")) && !scope.includes(&chain("c")));
+        assert_eq!("all".parse(), Ok(Scope::All));
         assert!(Scope::All.includes(&chain("c")));
         assert_eq!(scope.to_string(), "a,b");
         assert!("".parse::<Scope>().is_err());
