@@ -411,6 +411,7 @@ mod tests {
             (r#"{"secrets":["A"],"agnets":{"r":["A"]}}"#, "did you mean 'agents'"),
             (r#"{"secrets":["A"],"Agents":{"r":["A"]}}"#, "did you mean 'agents'"),
             (r#"{"secrets":["A"],"agents":{"r":{"evn":["A"]}}}"#, "did you mean 'env'"),
+            (r#"{"secrets":["A"],"agents":{"r":{"envs":["A"]}}}"#, "did you mean 'env'"),
             (r#"{"secrets":{"A":"a"}}"#, "not a list of secrets"),
             (r#"{"secrets":["A","A"]}"#, "stands twice"),
             (r#"{"secrets":["A"],"agents":{"r":["A"],"r":[]}}"#, "stands twice"),
