@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
@@ -10,6 +9,7 @@ use memchr::{memchr, memrchr};
 
 use super::Error;
 use super::segments::segments;
+use crate::instance::read_up_to;
 
 /// How much is read at once: as measured, less costs more wake-ups, and more leaves a core's cache.
 const BLOCK: u64 = 1 << 20;
@@ -33,7 +33,7 @@ impl Part {
 
     /// Fills the buffer from this place as far as the file goes; how far.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
-        read_up_to(&self.file, &self.path, buffer, offset)
+        read_up_to(&self.file, buffer, offset).map_err(|error| Error::file("read", &self.path, error))
     }
 
     /// The whole lines that begin within the range. The last may lack its newline, at the end of
@@ -66,19 +66,6 @@ impl Part {
             }
         }
         Ok(buffer.get(start..length).unwrap_or_default())
-    }
-}
-
-/// Reads until the buffer is full or the file ends.
-pub(super) fn read_up_to(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
-    let mut length = 0;
-    loop {
-        match file.read_at(buffer.get_mut(length..).unwrap_or_default(), offset + length as u64) {
-            Ok(0) => return Ok(length),
-            Ok(count) => length += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::file("read", path, error)),
-        }
     }
 }
 

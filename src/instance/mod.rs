@@ -26,8 +26,8 @@ pub(crate) use prompt::previous_character;
 pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::replace_file;
-pub(crate) use trusted::sync_folder;
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
+pub(crate) use trusted::{read_up_to, sync_folder};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

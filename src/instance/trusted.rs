@@ -5,7 +5,7 @@
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -142,6 +142,20 @@ fn check_owner(path: &Path, owner: u32) -> Result<(), Error> {
 
 fn untrusted(path: &Path, fault: impl Into<String>, mend: impl Into<String>) -> Error {
     Error::Untrusted { path: path.to_owned(), fault: fault.into(), mend: mend.into() }
+}
+
+/// Fills the buffer from this place of a file, as far as the file goes; how far.
+pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut length = 0;
+    loop {
+        let rest = buffer.get_mut(length..).unwrap_or_default();
+        match file.read_at(rest, offset + length as u64) {
+            Ok(0) => return Ok(length),
+            Ok(count) => length += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// fsync of a folder: makes a rename or a new file in it durable (fsync(2)).

@@ -1,7 +1,7 @@
 //! Reading a vault: one look at the header, then only the buckets that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticat
 use super::ledger::{self, Approval, Ledger};
 use super::place::Place;
 use super::{AuditKey, Error, LogKey, Record, RootKey};
-use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder};
+use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder, read_up_to};
 use crate::memory::{Arena, equal};
 use crate::policy::{ChainName, SecretName};
 
@@ -298,17 +298,4 @@ fn open_a_slot<'a>(
         }
     }
     Ok(None)
-}
-
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut length = 0;
-    loop {
-        let rest = buffer.get_mut(length..).unwrap_or_default();
-        match file.read_at(rest, offset + length as u64) {
-            Ok(0) => return Ok(length),
-            Ok(count) => length += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
