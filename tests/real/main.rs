@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod launch_faults;
 mod log_faults;
 mod memory;
 mod syscalls;
