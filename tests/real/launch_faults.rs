@@ -130,7 +130,10 @@ fn in_a_supervisor_that_masks() {
 fn strike_each_call(scene: Scene, always: &[&str]) {
     let calls = scene.calls(always);
     let mut table = Table::new(&scene, calls.len());
-    for point in points(&calls) {
+    // strace(1) leaves open what close(2) is said to have failed to close, as no kernel does: who waits for the end of
+    // a pipe would wait for ever.
+    let is_true = |point: &Point<'_>| !(scene.supervises() && point.call.name == "close");
+    for point in points(&calls).into_iter().filter(is_true) {
         let fault = point.fault();
         let faults = [always, &[&*fault]].concat();
         table.enter(&fault, scene.run(&faults).and_then(|run| scene.judge(&run, point.place)));
