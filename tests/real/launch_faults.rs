@@ -10,10 +10,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use nix::errno::Errno;
+use nix::libc;
 use serde_json::Value;
 
 use crate::common::{Site, chmod, is_root, text};
 use crate::trace::{Trace, segment, variables};
+use crate::tracer::{self, Asked, Change};
 
 /// What a call may be answered, by its manual page, and by a filter of seccomp(2) that does not know it: the first is
 /// what the usual run tries. A call without errors can't fail, and no filter in use refuses it.
@@ -127,6 +130,69 @@ fn in_a_supervisor_that_masks() {
     strike_each_call(Scene::new("supervisor, masking", &["--fence", "off", "--mask"]), &[]);
 }
 
+/// Of the other side of the fork: its parent tells what became of it.
+#[cfg(target_arch = "x86_64")] // See Change::Error.
+#[test]
+fn in_the_child_that_becomes_a_masked_agent() {
+    let scene = Scene::new("supervised child, masked", &["--fence", "off", "--mask"]);
+    let names = scene.names();
+    let (mut calls, mut end) = (Vec::new(), false);
+    tracer::run(&mut scene.launch(), |asked| {
+        if asked.process == 1 && !end {
+            calls.push(names[&asked.number].clone());
+            end = asked.number == libc::SYS_execve;
+        }
+        None
+    });
+    let mut table = Table::new(&scene, calls.len());
+    for (place, name) in calls.iter().enumerate() {
+        for error in errors_of(name).iter().take(errors_at_once()) {
+            let errno = errno_of(error);
+            let run = scene.run_changed(name, |asked| {
+                (asked.process == 1 && asked.place == place).then_some(Change::Error(errno))
+            });
+            let judged = run.and_then(|run| scene.judge(&run, Place::Later));
+            table.enter(&format!("{name}, call {place} of the child: {error}"), judged);
+        }
+    }
+    table.close();
+}
+
+/// The kernel does a part of what it is asked for.
+#[test]
+fn by_halves() {
+    let scene = Scene::new("exec, no fence, short reads and writes", &["--fence", "off"]);
+    let length_of = |asked: &Asked| match asked.number {
+        libc::SYS_read | libc::SYS_pread64 | libc::SYS_write => Some(2),
+        libc::SYS_getrandom => Some(1),
+        _ => None,
+    };
+    let (mut calls, mut main) = (Vec::new(), None);
+    tracer::run(&mut scene.launch(), |asked| {
+        if asked.number == libc::SYS_prctl && main.is_none() {
+            main = Some(asked.place);
+        }
+        if let Some(at) = length_of(asked).filter(|&at| asked.arguments[at] > 1) {
+            calls.push((asked.place, at, asked.arguments[at]));
+        }
+        None
+    });
+    let mut table = Table::new(&scene, calls.len());
+    for &(place, at, length) in &calls {
+        for part in [1, length / 2, length - 1] {
+            let run = scene.run_changed("", |asked| (asked.place == place).then_some(Change::Argument(at, part)));
+            let judged = run.and_then(|run| {
+                match scene.judge(&run, if Some(place) < main { Place::BeforeMain } else { Place::Later })? {
+                    Outcome::Refused(_) => Err(format!("refused: {}", text(&run.output.stderr))),
+                    outcome => Ok(outcome),
+                }
+            });
+            table.enter(&format!("call {place}: {part} of {length} bytes"), judged);
+        }
+    }
+    table.close();
+}
+
 fn strike_each_call(scene: Scene, always: &[&str]) {
     let calls = scene.calls(always);
     let mut table = Table::new(&scene, calls.len());
@@ -176,19 +242,25 @@ impl Point<'_> {
     }
 }
 
-fn points(calls: &[Call]) -> Vec<Point<'_>> {
-    let some = if tries_all() { usize::MAX } else { 1 };
-    let of = |call| errors_of(call).iter().take(some).map(move |error| Point { call, error, place: call.place });
+fn points<'a>(calls: &'a [Call]) -> Vec<Point<'a>> {
+    let some = errors_at_once();
+    let of = |call: &'a Call| {
+        errors_of(&call.name).iter().take(some).map(move |error| Point { call, error, place: call.place })
+    };
     calls.iter().flat_map(of).collect()
 }
 
-fn errors_of(call: &Call) -> &'static [&'static str] {
-    let found = ERRORS.iter().find(|(name, _)| *name == call.name);
-    found.unwrap_or_else(|| panic!("{} is not in the table: which errors may it meet?", call.name)).1
+fn errors_of(name: &str) -> &'static [&'static str] {
+    let found = ERRORS.iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("{name} is not in the table: which errors may it meet?")).1
 }
 
-fn tries_all() -> bool {
-    std::env::var_os("MENTIKO_FAULTS").is_some_and(|what| what == "all")
+/// How many errors of a call are tried.
+fn errors_at_once() -> usize {
+    match std::env::var_os("MENTIKO_FAULTS").is_some_and(|what| what == "all") {
+        true => usize::MAX,
+        false => 1,
+    }
 }
 
 /// What came of a point.
@@ -322,6 +394,35 @@ impl Scene {
         let call = faults.last().and_then(|fault| fault.split(':').next()).unwrap();
         let reached = trace.lines().any(|line| line.starts_with(call) && line.contains("(INJECTED)"));
         Ok(Run { output, events: self.new_events()?, call: call.into(), reached })
+    }
+
+    /// One launch of which a call is changed.
+    fn run_changed(&self, call: &str, mut change: impl FnMut(&Asked) -> Option<Change>) -> Result<Run, String> {
+        self.reset();
+        let mut reached = false;
+        let output = tracer::run(&mut self.launch(), |asked| {
+            let change = change(asked);
+            reached |= change.is_some();
+            change
+        });
+        Ok(Run { output, events: self.new_events()?, call: call.into(), reached })
+    }
+
+    /// The names of the calls that a launch makes, by their numbers.
+    #[cfg(target_arch = "x86_64")]
+    fn names(&self) -> BTreeMap<i64, String> {
+        let launch = self.launch();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-n", "-o"]).arg(file.path()).arg("--").arg(launch.get_program()).args(launch.get_args());
+        assert_eq!(strace.env_clear().envs(variables(&launch)).output().unwrap().status.code(), Some(STATUS));
+        let trace = text(&std::fs::read(file.path()).unwrap());
+        let named = trace.lines().filter_map(|line| {
+            let (number, rest) = line.split_once('[')?.1.split_once(']')?;
+            let (name, _) = rest.trim_start().split_once('(').filter(|(name, _)| is_a_name(name))?;
+            Some((number.trim().parse().ok()?, name.to_owned()))
+        });
+        named.collect()
     }
 
     /// The records that a launch added; whatever stood there before still does.
@@ -538,6 +639,12 @@ fn without_real_time_signals(line: &str) -> String {
         Some(mask) => format!("SigIgn:\t{:x}\n", mask & 0x7fff_ffff),
         None => format!("{line}\n"),
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn errno_of(name: &str) -> Errno {
+    let mut known = (1..134).map(Errno::from_raw);
+    known.find(|errno| format!("{errno:?}") == name).unwrap_or_else(|| panic!("{name} is no error"))
 }
 
 fn is_a_name(text: &str) -> bool {

@@ -9,3 +9,4 @@ mod log_faults;
 mod memory;
 mod syscalls;
 mod trace;
+mod tracer;
