@@ -6,7 +6,7 @@
 //! of them, and prints the table of docs/reliability.md.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -113,6 +113,11 @@ fn without_a_fence() {
 fn where_there_is_no_secretmem() {
     let options = ["--fence", "off"];
     strike_each_call(Scene::new("exec, no fence, locked memory", &options), &["memfd_secret:error=ENOSYS"]);
+}
+
+#[test]
+fn where_descriptors_are_closed_by_a_list() {
+    strike_each_call(Scene::new("exec, no fence, no close_range", &["--fence", "off"]), &["close_range:error=ENOSYS"]);
 }
 
 #[test]
@@ -344,6 +349,7 @@ impl Scene {
     fn launch(&self) -> Command {
         let mut launch = self.site.exec("c", "one");
         launch.args(&self.options).arg("--").arg(&self.script);
+        with_a_careless_caller(&mut launch);
         launch
     }
 
@@ -389,6 +395,7 @@ impl Scene {
         strace.args(["--foreground", "-s", "KILL", "10", "strace", "-o"]).arg(file.path());
         strace.args(faults.iter().map(|fault| format!("--inject={fault}"))).arg("--").arg(launch.get_program());
         strace.args(launch.get_args()).stdin(Stdio::null()).env_clear().envs(variables(&launch));
+        with_a_careless_caller(&mut strace);
         let output = strace.output().unwrap();
         let trace = text(&std::fs::read(file.path()).unwrap());
         let call = faults.last().and_then(|fault| fault.split(':').next()).unwrap();
@@ -631,6 +638,17 @@ fn taken_apart(site: &Site) -> tempfile::TempDir {
     }
     std::fs::write(path, configuration.to_string()).unwrap();
     parts
+}
+
+/// Who leaves a descriptor open that is not the agent's.
+fn with_a_careless_caller(command: &mut Command) {
+    let open = || {
+        // SAFETY: one dup2(2); nothing of ours has that number here.
+        Errno::result(unsafe { libc::dup2(0, 7) })?;
+        Ok(())
+    };
+    // SAFETY: one dup2(2), between fork and exec.
+    unsafe { command.pre_exec(open) };
 }
 
 /// Signals 32 and 33 belong to the C library: who runs the tests may have left them ignored, and strace(1) resets one.
