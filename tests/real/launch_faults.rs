@@ -153,7 +153,7 @@ fn in_the_child_that_becomes_a_masked_agent() {
     for (place, name) in calls.iter().enumerate() {
         for error in errors_of(name).iter().take(errors_at_once()) {
             let errno = errno_of(error);
-            let run = scene.run_changed(name, |asked| {
+            let run = scene.run_changed(&format!("{name}:error={error}"), |asked| {
                 (asked.process == 1 && asked.place == place).then_some(Change::Error(errno))
             });
             let judged = run.and_then(|run| scene.judge(&run, Place::Later));
@@ -306,7 +306,7 @@ struct Seen {
 struct Run {
     output: Output,
     events: Vec<Value>,
-    call: String,
+    fault: String,
     reached: bool,
 }
 
@@ -398,13 +398,14 @@ impl Scene {
         with_a_careless_caller(&mut strace);
         let output = strace.output().unwrap();
         let trace = text(&std::fs::read(file.path()).unwrap());
-        let call = faults.last().and_then(|fault| fault.split(':').next()).unwrap();
+        let fault = faults.last().unwrap();
+        let (call, _) = fault.split_once(':').unwrap();
         let reached = trace.lines().any(|line| line.starts_with(call) && line.contains("(INJECTED)"));
-        Ok(Run { output, events: self.new_events()?, call: call.into(), reached })
+        Ok(Run { output, events: self.new_events()?, fault: (*fault).into(), reached })
     }
 
     /// One launch of which a call is changed.
-    fn run_changed(&self, call: &str, mut change: impl FnMut(&Asked) -> Option<Change>) -> Result<Run, String> {
+    fn run_changed(&self, fault: &str, mut change: impl FnMut(&Asked) -> Option<Change>) -> Result<Run, String> {
         self.reset();
         let mut reached = false;
         let output = tracer::run(&mut self.launch(), |asked| {
@@ -412,7 +413,7 @@ impl Scene {
             reached |= change.is_some();
             change
         });
-        Ok(Run { output, events: self.new_events()?, call: call.into(), reached })
+        Ok(Run { output, events: self.new_events()?, fault: fault.into(), reached })
     }
 
     /// The names of the calls that a launch makes, by their numbers.
@@ -496,6 +497,10 @@ impl Scene {
             ["secret.access", "agent.end"] if self.supervises() && run.events[1]["status"] == STATUS => {}
             _ => return Err("the agent ran, and these are not its records".into()),
         }
+        let unsynced = ["fdatasync:", "fsync:"].iter().any(|call| run.fault.starts_with(call));
+        if unsynced && !run.fault.contains("EINTR") && !unrecorded_end {
+            return Err("the agent ran, and its record may be on no disk".into());
+        }
         let said = |field: &str| record[field].as_str().unwrap_or_default();
         if (said("outcome"), said("secret"), said("agent")) != ("granted", "A", "one") {
             return Err(format!("not the record of this agent's grant: {record}"));
@@ -533,7 +538,7 @@ impl Scene {
         if place > Place::BeforeMain && status(&seen.status) != status(&usual.status) {
             return Err(format!("another state: {:?}, not {:?}", seen.status, usual.status));
         }
-        let unsaid = run.call == "write" && seen.stderr.is_empty();
+        let unsaid = run.fault.starts_with("write:") && seen.stderr.is_empty();
         if seen.stderr != usual.stderr && said("fence") != "none" && !unrecorded_end && !unsaid {
             return Err("something else was said".into());
         }
