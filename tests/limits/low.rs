@@ -4,6 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
+use nix::libc;
 use serde_json::Value;
 
 use crate::common::{Site, is_root, text};
@@ -168,7 +169,7 @@ fn in_a_small_address_space_a_launch_happens_or_nothing_is_opened() {
             }
             code => {
                 let by_the_loader = code == Some(127) && ran == 0;
-                let killed = [libc_signal("SEGV"), libc_signal("ABRT"), libc_signal("KILL")];
+                let killed = [libc::SIGSEGV, libc::SIGABRT, libc::SIGKILL];
                 let is_dead = output.status.signal().is_some_and(|signal| killed.contains(&signal));
                 assert!(by_the_loader || is_dead, "{limit}: {:?} {}", output.status, text(&output.stderr));
                 assert!(new.is_empty(), "{limit}: {}", text(&output.stderr));
@@ -179,14 +180,6 @@ fn in_a_small_address_space_a_launch_happens_or_nothing_is_opened() {
     println!("address space: {died} too small to begin, {refused} refused, {ran} ran");
     assert!(ran > 0 && died > 0);
     goes_on(&site);
-}
-
-fn libc_signal(name: &str) -> i32 {
-    match name {
-        "SEGV" => 11,
-        "ABRT" => 6,
-        _ => 9,
-    }
 }
 
 #[test]
@@ -236,7 +229,7 @@ fn without_dev_and_standard_descriptors_nothing_begins() {
     let before = site.log().len();
     let bare = in_a_box(&["--bind", "/", "/", "--tmpfs", "/dev"]);
     let output = launch(&site, &[&bare[..], &closed].concat(), &["--fence", "off"]);
-    assert_eq!((output.status.code(), site.log().len()), (Some(128 + libc_signal("ABRT")), before));
+    assert_eq!((output.status.code(), site.log().len()), (Some(128 + libc::SIGABRT), before));
     // A refusal that nobody can be told keeps its status.
     let absent = ["sh", "-c", r#"PATH=/nonexistent exec "$@" <&- >&- 2>&-"#, "sh"];
     assert_eq!(launch(&site, &absent, &["--fence", "off"]).status.code(), Some(127));
