@@ -41,7 +41,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("faccessat2", &["ENOSYS", "EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR", "EPERM"]),
     ("fcntl", &["EMFILE", "EACCES", "EAGAIN", "EINTR", "EINVAL", "EPERM", "ENOMEM"]),
     ("fdatasync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
-    ("flock", &["ENOLCK", "EINTR", "EINVAL", "EWOULDBLOCK", "ENOSYS"]),
+    ("flock", &["ENOLCK", "EINTR", "EINVAL", "EAGAIN", "ENOSYS"]),
     ("fstat", &["EIO", "ENOMEM", "EOVERFLOW"]),
     ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
     ("ftruncate", &["EINVAL", "EFBIG", "EINTR", "EIO", "EPERM", "EROFS"]),
@@ -135,29 +135,49 @@ fn in_a_supervisor_that_masks() {
     strike_each_call(Scene::new("supervisor, masking", &["--fence", "off", "--mask"]), &[]);
 }
 
-/// Of the other side of the fork: its parent tells what became of it.
+/// Its parent tells what became of it.
 #[cfg(target_arch = "x86_64")] // See Change::Error.
 #[test]
 fn in_the_child_that_becomes_a_masked_agent() {
-    let scene = Scene::new("supervised child, masked", &["--fence", "off", "--mask"]);
+    strike_in(Scene::new("supervised child, masked", &["--fence", "off", "--mask"]), 1, |_| true);
+}
+
+/// strace(1) leaves open what it says could not be closed, as no kernel does: who waits for the end of a pipe would wait
+/// for ever.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn in_a_supervisor_that_closes() {
+    strike_in(Scene::new("supervisor, masking, close", &["--fence", "off", "--mask"]), 0, |name| name == "close");
+}
+
+/// Strikes the calls of these names in one of a launch's processes.
+#[cfg(target_arch = "x86_64")]
+fn strike_in(scene: Scene, process: usize, is_struck: fn(&str) -> bool) {
     let names = scene.names();
-    let (mut calls, mut end) = (Vec::new(), false);
+    let (mut calls, mut main, mut end) = (Vec::new(), None, false);
     tracer::run(&mut scene.launch(), |asked| {
-        if asked.process == 1 && !end {
-            calls.push(names[&asked.number].clone());
+        if asked.process == process && !end {
+            if process == 0 && asked.number == libc::SYS_prctl {
+                main = main.or(Some(asked.place));
+            }
+            calls.push((asked.place, asked.number));
             end = asked.number == libc::SYS_execve;
         }
         None
     });
+    calls.retain(|(_, number)| is_struck(&names[number]));
     let mut table = Table::new(&scene, calls.len());
-    for (place, name) in calls.iter().enumerate() {
+    for &(place, number) in &calls {
+        let name = &names[&number];
         for error in errors_of(name).iter().take(errors_at_once()) {
             let errno = errno_of(error);
-            let run = scene.run_changed(&format!("{name}:error={error}"), |asked| {
-                (asked.process == 1 && asked.place == place).then_some(Change::Error(errno))
+            let fault = format!("{name}:error={error}");
+            let run = scene.run_changed(&fault, |asked| {
+                let is_it = (asked.process, asked.place, asked.number) == (process, place, number);
+                is_it.then_some(Change::Error(errno))
             });
-            let judged = run.and_then(|run| scene.judge(&run, Place::Later));
-            table.enter(&format!("{name}, call {place} of the child: {error}"), judged);
+            let point = if Some(place) < main { Place::BeforeMain } else { Place::Later };
+            table.enter(&format!("{fault}, call {place}"), run.and_then(|run| scene.judge(&run, point)));
         }
     }
     table.close();
@@ -201,8 +221,7 @@ fn by_halves() {
 fn strike_each_call(scene: Scene, always: &[&str]) {
     let calls = scene.calls(always);
     let mut table = Table::new(&scene, calls.len());
-    // strace(1) leaves open what close(2) is said to have failed to close, as no kernel does: who waits for the end of
-    // a pipe would wait for ever.
+    // See in_a_supervisor_that_closes.
     let is_true = |point: &Point<'_>| !(scene.supervises() && point.call.name == "close");
     for point in points(&calls).into_iter().filter(is_true) {
         let fault = point.fault();
