@@ -16,7 +16,7 @@ use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use common::{Site, text};
-use model::Model;
+use model::{Counts, Model};
 use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -38,29 +38,25 @@ fn whatever_is_killed_the_vault_opens_and_the_log_verifies() {
     // The orphans of what is killed come to this process, which waits for them.
     set_child_subreaper(true).unwrap();
     let (memory, disk) = (Path::new("/dev/shm"), std::env::temp_dir());
+    let tally = Tally::default();
     match tempfile::tempdir_in(memory) {
         Ok(_) => {
-            Loop::below(memory).run(kills - kills / 10, seed);
-            Loop::below(&disk).run(kills / 10, seed + 1000);
+            Loop::below(memory, &tally).run(kills - kills / 10, seed);
+            Loop::below(&disk, &tally).run(kills, seed + 1);
         }
         Err(error) => {
             eprintln!("nothing can be put into {} ({error}); all of it is done on disk", memory.display());
-            Loop::below(&disk).run(kills, seed);
+            Loop::below(&disk, &tally).run(kills, seed);
         }
     }
+    tally.tell();
 }
 
-/// One instance, and what was done to it.
-struct Loop {
-    site: Site,
-    /// An agent that ran has made a file in here.
-    markers: tempfile::TempDir,
-    model: Mutex<Model>,
-    /// How long each kind of command takes.
-    lives: Mutex<BTreeMap<Kind, Duration>>,
+/// What happened, on all instances.
+#[derive(Default)]
+struct Tally {
     ends: Mutex<BTreeMap<Kind, Ends>>,
-    /// Held alone by what all others would fail beside.
-    turn: RwLock<()>,
+    counts: Mutex<Counts>,
 }
 
 /// How the commands of a kind ended.
@@ -73,35 +69,61 @@ struct Ends {
     spared: usize,
 }
 
-impl Loop {
-    fn below(parent: &Path) -> Self {
+impl Tally {
+    fn killed(&self) -> usize {
+        self.ends.lock().unwrap().values().map(|ends| ends.killed).sum()
+    }
+
+    /// As docs/reliability.md has it.
+    fn tell(&self) {
+        println!("\n| command | killed | ended before | spared |\n|---|---|---|---|");
+        for (kind, Ends { killed, before, spared }) in &*self.ends.lock().unwrap() {
+            println!("| {} | {killed} | {before} | {spared} |", kind.title());
+        }
+        println!("\n| what was left | |\n|---|---|");
+        for (what, count) in &*self.counts.lock().unwrap() {
+            println!("| {what} | {count} |");
+        }
+    }
+}
+
+/// One instance, and what was done to it.
+struct Loop<'t> {
+    tally: &'t Tally,
+    site: Site,
+    /// An agent that ran has made a file in here.
+    markers: tempfile::TempDir,
+    model: Mutex<Model>,
+    /// How long each kind of command takes.
+    lives: Mutex<BTreeMap<Kind, Duration>>,
+    /// Held alone by what all others would fail beside.
+    turn: RwLock<()>,
+}
+
+impl<'t> Loop<'t> {
+    fn below(parent: &Path, tally: &'t Tally) -> Self {
         let site = Site::below(parent);
         site.chain("c", r#"{"secrets": ["A", "B"], "agents": {"one": ["A"], "two": ["B"]}}"#);
         let markers = tempfile::tempdir_in(parent).unwrap();
-        let this = Self {
-            site,
-            markers,
-            model: Mutex::default(),
-            lives: Mutex::default(),
-            ends: Mutex::default(),
-            turn: RwLock::default(),
-        };
+        let this =
+            Self { tally, site, markers, model: Mutex::default(), lives: Mutex::default(), turn: RwLock::default() };
         for secret in ["A", "B"] {
             this.store(Kind::Set, secret, &mut Dice::new(0), false);
         }
         this
     }
 
+    /// Until so many were killed in all.
     fn run(&self, kills: usize, seed: u64) {
         let start = Instant::now();
         let mut checks = 0;
-        while self.killed() < kills {
-            let goal = kills.min(self.killed() + BATCH);
+        while self.tally.killed() < kills {
+            let goal = kills.min(self.tally.killed() + BATCH);
             std::thread::scope(|scope| {
                 for lane in 0..LANES {
                     let mut dice = Dice::new(seed + 10_000 * checks + lane);
                     scope.spawn(move || {
-                        while self.killed() < goal {
+                        while self.tally.killed() < goal {
                             self.one(&mut dice, checks);
                         }
                     });
@@ -110,11 +132,13 @@ impl Loop {
             self.check();
             checks += 1;
         }
-        self.tell(checks, start.elapsed());
-    }
-
-    fn killed(&self) -> usize {
-        self.ends.lock().unwrap().values().map(|ends| ends.killed).sum()
+        println!("{}: looked at {checks} times, {} s", self.site.path().display(), start.elapsed().as_secs());
+        let mut model = self.model.lock().unwrap();
+        // What the last look at it did itself.
+        model.compare(self.markers.path(), &self.site.file("audit"));
+        for (what, count) in model.counts() {
+            *self.tally.counts.lock().unwrap().entry(what).or_default() += count;
+        }
     }
 
     /// Everything is at rest: looks at all of it.
@@ -152,14 +176,6 @@ impl Loop {
             let is_run = name.starts_with("runs/") && name.ends_with(".run");
             assert!(known || is_log || is_run, "{name} is left over");
         }
-    }
-
-    fn tell(&self, checks: u64, time: Duration) {
-        println!("{}: {checks} times looked at, {} s", self.site.path().display(), time.as_secs());
-        for (kind, Ends { killed, before, spared }) in &*self.ends.lock().unwrap() {
-            println!("{kind:?}: {killed} killed, {before} ended before, {spared} spared");
-        }
-        println!("{}", self.model.lock().unwrap().counts);
     }
 }
 

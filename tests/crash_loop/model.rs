@@ -45,27 +45,16 @@ pub(super) struct Model {
     seen: usize,
     /// Secrets and versions on record.
     recorded: BTreeSet<(String, u64)>,
-    pub(super) counts: Counts,
+    acknowledged: usize,
+    counts: Counts,
 }
 
-/// Where kills hit, beyond what they ended.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) records: usize,
-    pub(super) acknowledged: usize,
-    /// Changes that stand in vault and log, of commands that died before they could say so.
-    pub(super) unsaid: usize,
-    pub(super) ran: usize,
-    /// Agents that ran although their launch was killed.
-    pub ran_killed: usize,
-    /// Grants on record whose agent never got as far as to do anything.
-    pub granted_only: usize,
-    pub(super) torn: usize,
-}
+/// How often something was seen.
+pub(super) type Counts = BTreeMap<&'static str, usize>;
 
 impl Model {
     pub(super) fn write(&mut self, write: Write) {
-        self.counts.acknowledged += usize::from(write.version.is_some());
+        self.acknowledged += usize::from(write.version.is_some());
         self.writes.push(write);
     }
 
@@ -118,15 +107,38 @@ impl Model {
         self.launches.clear();
     }
 
+    fn count(&mut self, what: &'static str, by: usize) {
+        *self.counts.entry(what).or_default() += by;
+    }
+
+    /// What was seen in all.
+    pub(super) fn counts(&self) -> Counts {
+        // Versions are numbered without a gap.
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        for (secret, version) in &self.recorded {
+            last.entry(secret).and_modify(|last| *last = (*last).max(*version)).or_insert(*version);
+        }
+        let stored: u64 = last.values().sum();
+        let mut counts = self.counts.clone();
+        counts.insert("changes acknowledged", self.acknowledged);
+        counts
+            .insert("changes on record, killed before they were acknowledged", self.recorded.len() - self.acknowledged);
+        counts.insert(
+            "changes in the vault, killed before they were on record",
+            usize::try_from(stored).unwrap() - self.recorded.len(),
+        );
+        counts
+    }
+
     fn new_records(&mut self, audit: &Path) -> Vec<Value> {
         let mut paths: Vec<_> = std::fs::read_dir(audit).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         let text: String = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         let lines: Vec<_> = text.lines().skip(self.seen).map(serde_json::from_str).collect();
         self.seen += lines.len();
-        self.counts.torn += lines.iter().filter(|line| line.is_err()).count();
+        self.count("lines of the log that were torn", lines.iter().filter(|line| line.is_err()).count());
         let records: Vec<Value> = lines.into_iter().filter_map(Result::ok).collect();
-        self.counts.records += records.len();
+        self.count("records", records.len());
         records
     }
 
@@ -140,7 +152,6 @@ impl Model {
             let change = (write.secret.to_owned(), write.version.unwrap());
             assert!(self.recorded.contains(&change), "{change:?} was acknowledged, and is not on record");
         }
-        self.counts.unsaid = self.recorded.len() - self.counts.acknowledged;
     }
 
     /// Each agent that ran is on record, with a value that it may have been given; in each run all
@@ -160,8 +171,6 @@ impl Model {
             let record = record.unwrap_or_else(|| panic!("launch {} ran, and is not on record", marker.launch));
             assert!(!failed.contains_key(&process), "{record}");
             assert_eq!(text(record, "secret"), launch.secret);
-            self.counts.ran += 1;
-            self.counts.ran_killed += usize::from(!launch.done);
             if marker.value.is_empty() && !launch.done {
                 continue;
             }
@@ -181,7 +190,10 @@ impl Model {
             }
         }
         let launched = granted.values().filter(|record| record["command"] == "sh").count();
-        self.counts.granted_only += launched - markers.len();
+        let killed = markers.iter().filter(|marker| !self.launches[&marker.launch].done).count();
+        self.count("agents that ran to their end", markers.len() - killed);
+        self.count("agents that were killed, or whose supervisor was", killed);
+        self.count("grants on record, the launch killed before its agent did anything", launched - markers.len());
         for (number, launch) in self.launches.iter().filter(|(_, launch)| launch.done) {
             let ran = markers.iter().any(|marker| marker.launch == *number);
             assert!(ran, "launch {number} of {:?} ended well without an agent", launch.run);
@@ -204,14 +216,4 @@ fn take_markers(folder: &Path) -> Vec<Marker> {
 
 fn text<'r>(record: &'r Value, field: &str) -> &'r str {
     record[field].as_str().unwrap_or_default()
-}
-
-impl std::fmt::Display for Counts {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { records, acknowledged, unsaid, ran, ran_killed, granted_only, torn } = self;
-        writeln!(out, "{acknowledged} changes acknowledged, {unsaid} more on record")?;
-        writeln!(out, "{ran} agents ran, {ran_killed} of them killed or of a launch that was")?;
-        writeln!(out, "{granted_only} grants on record whose agent did nothing yet")?;
-        write!(out, "{records} records, {torn} torn lines")
-    }
 }

@@ -38,6 +38,22 @@ const SHARES: [(Kind, u64); 9] = [
     (Kind::KeyRotate, 3),
 ];
 
+impl Kind {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Set => "`secret set`",
+            Self::Rotate => "`secret rotate`",
+            Self::Retire => "`secret retire`",
+            Self::Launch => "a launch",
+            Self::Supervise => "a launch, `--supervise`",
+            Self::Mask => "a launch, `--mask`",
+            Self::Query => "`audit query`",
+            Self::RunStart => "`run start`",
+            Self::KeyRotate => "`key rotate`",
+        }
+    }
+}
+
 /// The same throws for the same seed.
 pub(super) struct Dice(u64);
 
@@ -65,7 +81,7 @@ struct Ended {
 /// No value and no marker is made twice.
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
-impl Loop {
+impl Loop<'_> {
     /// Starts one command, and kills it at some moment, or a bit later than it usually ends. One in ten is let be.
     pub(super) fn one(&self, dice: &mut Dice, batch: u64) {
         let mut pick = dice.below(100);
@@ -176,7 +192,7 @@ impl Loop {
     }
 
     fn note(&self, kind: Kind, is_killed: bool, was_killed: bool, took: Duration) {
-        let mut ends = self.ends.lock().unwrap();
+        let mut ends = self.tally.ends.lock().unwrap();
         let ends = ends.entry(kind).or_default();
         match (is_killed, was_killed) {
             (_, true) => ends.killed += 1,
