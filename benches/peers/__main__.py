@@ -93,9 +93,10 @@ def tables(rows, folder, rounds):
 def machine(rounds):
     cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     who = "root" if os.getuid() == 0 else "an ordinary user"
+    priority = " with real-time priority" if os.sched_getscheduler(0) == os.SCHED_FIFO else ""
     return (
-        f"{os.cpu_count()} cores of {cpu}, Linux {platform.release()}, as {who}. Up to {rounds} rounds, fewer of slow\n"
-        "launches; medians.\n"
+        f"{os.cpu_count()} cores ({cpu}), Linux {platform.release()}, run as {who}{priority}.\n"
+        f"Up to {rounds} launches each, fewer of slow ones; medians.\n"
     )
 
 

@@ -76,7 +76,7 @@ class Launches:
 
 
 def measure(all_launches, rounds):
-    """All in turn within one round, in another order each time, so that what disturbs the machine disturbs all alike."""
+    """All in turn within one round, in another order each time: what disturbs the machine disturbs all alike."""
     shuffled = random.Random(1)
     for number in range(rounds):
         # Those with fewer rounds are spread over the whole run.

@@ -237,7 +237,8 @@ class Age(Shell):
 
     def script(self, store):
         age, folder = install.debian("age"), shlex.quote(str(store.folder))
-        return f'plain=$({age} -d -i {folder}/age.txt {folder}/env.age) || exit\nset -a\neval "$plain"\nset +a\nunset plain\n'
+        plain = f"plain=$({age} -d -i {folder}/age.txt {folder}/env.age) || exit\n"
+        return plain + 'set -a\neval "$plain"\nset +a\nunset plain\n'
 
 
 class OneByOne(Shell):
