@@ -141,8 +141,11 @@ def memory_cells(row):
     peak = f"{row.peak:,.0f} KiB"
     if row.beside.count == 0:
         return [peak, "nothing: it becomes the command", "-", "-"]
+    stays = f"{row.beside.resident:,} KiB"
+    if row.beside.copies is None:
+        return [peak, stays, "not readable", "not readable"]
     values = f"{row.beside.values} of {peers.GRANTED}, {row.beside.copies} copies" if row.beside.copies else "none"
-    return [peak, f"{row.beside.resident:,} KiB", values, row.beside.told or "none"]
+    return [peak, stays, values, row.beside.told or "none"]
 
 
 def end_table(rows):

@@ -85,9 +85,8 @@ class Beside:
     def __init__(self, pids, values):
         self.count = len(pids)
         self.resident = sum(resident(pid) for pid in pids)
-        self.copies, self.values = found(b"\n".join(map(memory, pids)), values)
-        told = b"\n".join(environ(pid) + Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
-        self.told = found(told, values)[1]
+        self.copies, self.values = search(memory, pids, values)
+        self.told = search(environ, pids, values)[1] + search(arguments, pids, values)[1]
 
 
 def told(code):
@@ -100,8 +99,20 @@ def found(text, values):
     return sum(counts), sum(count > 0 for count in counts)
 
 
+def search(place, pids, values):
+    """Root may look everywhere; an ordinary user is refused what belongs to an undumpable process: None."""
+    try:
+        return found(b"\n".join(map(place, pids)), values)
+    except PermissionError:
+        return None, 0
+
+
 def environ(pid):
     return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def arguments(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def memory(pid):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("MENTIKO_PEERS") or Path.home() / ".cache/mentiko-peers")
 
-# Only what the compared provider needs, where the crate lets one choose. fnox without --locked, for its Cargo.lock names
-# a release of webpki-roots that crates.io does not offer.
+# Only what the compared provider needs, where the crate lets one choose. fnox without --locked: its Cargo.lock names a
+# release of webpki-roots that crates.io does not offer.
 CRATES = {
     "secretspec": ("0.21.1", ["--locked", "--no-default-features", "--features", "cli,keyring,age"]),
     "fnox": ("1.46.0", []),
