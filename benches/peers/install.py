@@ -8,11 +8,11 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("MENTIKO_PEERS") or Path.home() / ".cache/mentiko-peers")
 
-# Only what the compared provider needs, where the crate lets one choose. fnox without --locked: its Cargo.lock names a
-# release of webpki-roots that crates.io does not offer.
+# Only what the compared provider needs, where the crate lets one choose.
 CRATES = {
-    "secretspec": ("0.21.1", ["--locked", "--no-default-features", "--features", "cli,keyring,age"]),
-    "fnox": ("1.46.0", []),
+    "secretspec": ("0.21.1", ["--no-default-features", "--features", "cli,keyring,age"]),
+    # The newest whose Cargo.lock can be met: those of 1.44 to 1.46 name a webpki-roots that crates.io does not offer.
+    "fnox": ("1.43.0", []),
 }
 DOTENVX = "@dotenvx/dotenvx@2.38.2"
 PYTHON_DOTENV = "python-dotenv[cli]==1.2.4"
@@ -54,7 +54,7 @@ def crate(name):
         for library in LIBRARIES:
             if subprocess.run(["dpkg", "-s", library], capture_output=True).returncode != 0:
                 apt(library)
-        command = ["nice", "-n", "15", "cargo", "install", "--root", CACHE / "cargo"]
+        command = ["nice", "-n", "15", "cargo", "install", "--locked", "--root", CACHE / "cargo"]
         run_once(name, [*command, "--target-dir", CACHE / "build", *features, f"{name}@{version}"])
         shutil.rmtree(CACHE / "build", ignore_errors=True)
     return str(program)
