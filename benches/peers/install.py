@@ -100,7 +100,8 @@ def run_once(name, command):
                 return
         lines = (CACHE / f"{name}.log").read_text().strip().splitlines()
         kept.write_text(next((line for line in lines if "error" in line), lines[-1] if lines else "no reason told"))
-    raise Missing(f"could not be installed: {kept.read_text().strip()} (to try again, remove {kept})")
+    note(f"{name} could not be installed; to try again, remove {kept}")
+    raise Missing(f"could not be installed: {kept.read_text().strip()}")
 
 
 def note(text):
