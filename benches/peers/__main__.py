@@ -54,11 +54,13 @@ class Row:
 
 
 def main():
-    options = argparse.ArgumentParser(prog="benches/peers/run")
-    options.add_argument("--write", action="store_true", help="put the tables into docs/performance.md, too")
-    options.add_argument("--rounds", type=int, default=300, help="at most so many launches of each (300)")
-    options.add_argument("--only", default="", help="peers whose names contain one of these words")
-    options = options.parse_args()
+    parser = argparse.ArgumentParser(prog="benches/peers/run")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md, too")
+    parser.add_argument("--rounds", type=int, default=300, help="at most so many launches of each (300)")
+    parser.add_argument("--only", default="", help="peers whose names contain one of these words")
+    options = parser.parse_args()
+    if options.write and options.only:
+        parser.error("--write needs all peers")
     words = [word for word in options.only.split(",") if word]
     rows = [Row(peer) for peer in peers.ALL if not words or any(word in peer.name for word in ["env A=1", *words])]
     begun = time.monotonic()

@@ -64,7 +64,7 @@ def dotenvx():
     """The path of dotenvx, of npm."""
     program = CACHE / "npm/node_modules/.bin/dotenvx"
     if not program.exists():
-        run_once("dotenvx", ["npm", "install", "--silent", "--prefix", CACHE / "npm", DOTENVX])
+        run_once("dotenvx", ["npm", "install", "--no-fund", "--prefix", CACHE / "npm", DOTENVX])
     return str(program)
 
 
