@@ -1,4 +1,7 @@
-"""Executes a program behind a seccomp filter that refuses calls: filter.py CALL=ERROR... -- PROGRAM ARGUMENT..."""
+"""Executes a program behind a seccomp filter that refuses calls: filter.py CALL[&FLAG]=ERROR... -- PROGRAM ARGUMENT...
+
+With a flag, only where the call's first argument has it.
+"""
 
 import ctypes
 import errno
@@ -17,16 +20,23 @@ NUMBERS = {
         "memfd_secret": 447, "mlock": 228, "prctl": 167, "unshare": 97,
     },
 }[platform.machine()]
+FLAGS = {"CLONE_NEWUSER": 0x10000000}
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
+# Where the call's number and its first argument are.
+NUMBER, FIRST = 0, 16
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 
 separator = sys.argv.index("--")
 # Operation, how far to jump if true and if not, operand.
-program = [(LOAD, 0, 0, 0)]
-for refused in sys.argv[1:separator]:
-    call, error = refused.split("=")
-    program += [(EQUAL, 0, 1, NUMBERS[call]), (RETURN, 0, 0, ERRNO | getattr(errno, error))]
+program = []
+for rule in sys.argv[1:separator]:
+    call, error = rule.split("=")
+    call, _, flag = call.partition("&")
+    refusal = [(RETURN, 0, 0, ERRNO | getattr(errno, error))]
+    if flag:
+        refusal = [(LOAD, 0, 0, FIRST), (ANY_BIT, 0, 1, FLAGS[flag]), *refusal]
+    program += [(LOAD, 0, 0, NUMBER), (EQUAL, 0, len(refusal), NUMBERS[call]), *refusal]
 program.append((RETURN, 0, 0, ALLOW))
 
 

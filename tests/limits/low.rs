@@ -77,7 +77,7 @@ fn whole_fence<'a>() -> End<'a> {
 }
 
 fn filtered<'a>(refused: &[&'a str]) -> Vec<&'a str> {
-    [&["python3", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/limits/filter.py")], refused, &["--"]].concat()
+    [&["python3", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/filter.py")], refused, &["--"]].concat()
 }
 
 /// bubblewrap takes root's powers away unless it is told not to.
