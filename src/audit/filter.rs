@@ -69,8 +69,9 @@ impl Matcher {
         self.until.as_deref()
     }
 
-    /// Adds each of the lines that fits. The copy is what is judged: the lines may lie in a file.
-    pub(super) fn copy(&self, lines: &[u8], fitting: &mut Vec<u8>) {
+    /// A copy of the lines that fit. The copy is what is judged: the lines may lie in a file.
+    pub(super) fn fitting(&self, lines: &[u8]) -> Vec<u8> {
+        let mut fitting = Vec::new();
         each_line(lines, self.finders.first(), |line| {
             let start = fitting.len();
             fitting.extend_from_slice(line);
@@ -78,6 +79,7 @@ impl Matcher {
                 fitting.truncate(start);
             }
         });
+        fitting
     }
 
     fn fits(&self, line: &[u8]) -> bool {

@@ -104,8 +104,7 @@ fn pass_on<E: From<Error>>(
             step *= 2;
             continue;
         };
-        let mut fitting = Vec::new();
-        matcher.copy(buffer.get(..=last).unwrap_or_default(), &mut fitting);
+        let fitting = matcher.fitting(buffer.get(..=last).unwrap_or_default());
         fitting.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut *found)?;
         at += last as u64 + 1;
     }

@@ -67,9 +67,9 @@ impl Part {
         if access == Access::Map && range.end + OVERHANG + CAN_BECOME_SHORTER <= self.size {
             // One byte more in front, and a long line more at the end.
             let from = range.start.saturating_sub(1);
-            let mapped = Mapped::new(&self.file, &(from..range.end + OVERHANG));
-            let bytes = mapped.as_ref().map_or(&[][..], Mapped::bytes);
-            if let Some(lines) = begun_within(bytes, from, range) {
+            if let Ok(mapped) = Mapped::new(&self.file, &(from..range.end + OVERHANG))
+                && let Some(lines) = begun_within(mapped.bytes(), from, range)
+            {
                 return Ok(work(lines));
             }
         }
@@ -84,16 +84,10 @@ impl Part {
         let wanted = as_length(range.end.min(self.size).saturating_sub(from));
         buffer.resize(wanted, 0);
         let mut length = self.read(buffer, from)?;
-        let start = match range.start {
-            0 => 0,
-            _ => match memchr(b'\n', buffer.get(..length).unwrap_or_default()) {
-                Some(newline) => newline + 1,
-                None => return Ok(&[]),
-            },
+        let start = match first_line(buffer.get(..length).unwrap_or_default(), range) {
+            Some(start) if start < length => start,
+            _ => return Ok(&[]),
         };
-        if start >= length {
-            return Ok(&[]);
-        }
         // The last line that begins here goes on to its newline.
         while buffer.get(..length).unwrap_or_default().last() != Some(&b'\n') {
             let end = length;
@@ -112,13 +106,18 @@ impl Part {
 /// What of these bytes, the file's from `from` on, are the lines that begin within the range; `None`
 /// where one of them goes on after the bytes.
 fn begun_within<'b>(bytes: &'b [u8], from: u64, range: &Range<u64>) -> Option<&'b [u8]> {
-    let start = match range.start {
-        0 => 0,
-        _ => memchr(b'\n', bytes)? + 1,
-    };
+    let start = first_line(bytes, range)?;
     let last = as_length(range.end - from).checked_sub(1)?;
     let end = last + memchr(b'\n', bytes.get(last..)?)? + 1;
     Some(bytes.get(start..end).unwrap_or_default())
+}
+
+/// Where the first line begins in bytes that have one more in front of the range.
+fn first_line(bytes: &[u8], range: &Range<u64>) -> Option<usize> {
+    match range.start {
+        0 => Some(0),
+        _ => Some(memchr(b'\n', bytes)? + 1),
+    }
 }
 
 /// Every segment of a log, as large as it is now.
@@ -171,12 +170,13 @@ pub(super) fn scan<'p, T: Send, E: From<Error>>(
                 if let Some(result) = early.remove(&at) {
                     break result;
                 }
-                // Workers that are gone have panicked, and the scope passes that on.
+                // Workers that are all gone have panicked, and the scope passes that on.
                 let Ok((at, result)) = results.recv() else { return Ok(()) };
                 early.insert(at, result);
             };
             let taken = result.map_err(E::from).and_then(|result| take(part, result));
-            queue.taken(if taken.is_ok() { at + 1 } else { usize::MAX / 2 });
+            // After a failure nobody is to wait any more.
+            queue.taken(if taken.is_ok() { at + 1 } else { blocks.len() });
             taken?;
         }
         Ok(())

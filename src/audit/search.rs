@@ -27,14 +27,12 @@ pub fn search<E: From<Error>>(
     for part in &mut parts {
         part.range = part.within(&matcher)?;
     }
-    let work = |lines: &[u8]| {
-        let mut fitting = Vec::new();
-        matcher.copy(lines, &mut fitting);
-        fitting
-    };
-    scan(&parts, Access::Map, work, |_, fitting| {
-        fitting.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut found)
-    })
+    scan(
+        &parts,
+        Access::Map,
+        |lines| matcher.fitting(lines),
+        |_, fitting| fitting.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut found),
+    )
 }
 
 impl Part {
