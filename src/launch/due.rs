@@ -1,6 +1,7 @@
 //! What a launch says of secrets that should have been rotated. It rotates nothing.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::Site;
@@ -17,8 +18,10 @@ pub(super) fn warn_of_overdue(site: &Site<'_>, contents: &Contents, grants: &[Gr
         return;
     }
     let now = Timestamp::now();
-    let since = |name| Some((name, contents.get(name)?.overdue_since(now)?));
-    let mut overdue: Vec<(&SecretName, Timestamp)> = grants.iter().filter_map(|grant| since(grant.secret())).collect();
+    let date = |time| TimeZone::UTC.to_datetime(time).date();
+    let since = |name| Some((name, date(contents.get(name)?.overdue_since(now)?)));
+    let mut overdue: Vec<(&SecretName, Date)> = grants.iter().filter_map(|grant| since(grant.secret())).collect();
+    // By what the line shows, so that the same day has one order.
     overdue.sort_by_key(|&(name, since)| (since, name));
     // One secret may be granted for several variables.
     overdue.dedup();
@@ -27,12 +30,11 @@ pub(super) fn warn_of_overdue(site: &Site<'_>, contents: &Contents, grants: &[Gr
     }
 }
 
-fn line(overdue: &[(&SecretName, Timestamp)]) -> Option<String> {
-    let date = |time| TimeZone::UTC.to_datetime(time).date();
+fn line(overdue: &[(&SecretName, Date)]) -> Option<String> {
     let ((first, since), rest) = overdue.split_first()?;
-    let mut line = format!("{first} is due for rotation since {}", date(*since));
+    let mut line = format!("{first} is due for rotation since {since}");
     for (name, since) in rest.iter().take(NAMED - 1) {
-        line.push_str(&format!(", {name} since {}", date(*since)));
+        line.push_str(&format!(", {name} since {since}"));
     }
     match (rest.len(), overdue.len().saturating_sub(NAMED)) {
         (0, _) => line.push_str(&format!(" (mentiko secret rotate {first})")),
@@ -49,7 +51,7 @@ mod tests {
     #[test]
     fn one_line_however_many() {
         let names: Vec<SecretName> = ["A", "B", "C", "D", "E", "F"].iter().map(|name| name.parse().unwrap()).collect();
-        let since: Timestamp = "2026-10-01T23:59:59Z".parse().unwrap();
+        let since: Date = "2026-10-01".parse().unwrap();
         let all: Vec<_> = names.iter().map(|name| (name, since)).collect();
         let of = |count: usize| line(&all[..count]).unwrap_or_default();
         assert_eq!(of(0), "");
