@@ -8,6 +8,8 @@ mod filter;
 mod follow;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(feature = "admin")]
+mod hold;
 mod origin;
 #[cfg(feature = "admin")]
 mod prune;
@@ -25,13 +27,13 @@ mod verify;
 
 use std::path::PathBuf;
 
-#[cfg(feature = "admin")]
-pub use append::Hold;
 pub use append::{Log, Recorded};
 #[cfg(feature = "admin")]
 pub use filter::{Filter, parse_time};
 #[cfg(feature = "admin")]
 pub use follow::{Follower, follow};
+#[cfg(feature = "admin")]
+pub use hold::Hold;
 pub use origin::Origin;
 #[cfg(feature = "admin")]
 pub use prune::{NextStub, Pruning, finish_pruning};

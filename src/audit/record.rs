@@ -171,6 +171,7 @@ struct Line<'a> {
 
 /// A line as it was read back.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(not(feature = "admin"), allow(dead_code))] // Each must be there for it to be a record.
 #[allow(missing_docs)] // The fields are those of docs/access-log.md.
 pub struct Record {
     pub v: u8,

@@ -34,6 +34,7 @@ pub enum InstanceKey<'a> {
     /// A passphrase: opens slots of kind 2, through Argon2id.
     Passphrase(&'a [u8]),
     /// What a recovery code stands for: opens slots of kind 3.
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))] // A launch is given none.
     Recovery(&'a [u8; RECOVERY_KEY]),
 }
 

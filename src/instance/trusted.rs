@@ -4,7 +4,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -156,33 +156,6 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io
             Err(error) => return Err(error),
         }
     }
-}
-
-/// fsync of a folder: makes a rename or a new file in it durable (fsync(2)).
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd: OwnedFd =
-        open_descriptor(folder, flags, Mode::empty()).map_err(|errno| Error::file("open", folder, errno))?;
-    nix::unistd::fsync(fd.as_fd()).map_err(|errno| Error::file("sync", folder, errno))
-}
-
-/// Puts a file in place, whole or not at all: written beside it, synced, renamed.
-#[cfg(feature = "admin")]
-pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let failed = |error| Error::file("write", path, error);
-    // Left by a writer that was killed.
-    let _ = std::fs::remove_file(&temporary);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary).map_err(failed)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)?;
-    sync_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

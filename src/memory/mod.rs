@@ -8,6 +8,8 @@
 mod allocator;
 mod arena;
 mod kernel;
+#[cfg(feature = "admin")]
+mod more;
 mod protect;
 mod stack;
 mod wiper;
@@ -15,12 +17,12 @@ mod wiper;
 #[cfg(feature = "admin")]
 pub use allocator::{WipingAllocator, wipe_freed_memory};
 pub use arena::{Arena, Protection};
-#[cfg(feature = "admin")]
-pub use kernel::landlock_version;
 pub use kernel::{
-    Change, Forked, adopt, changed_child, default_sigchld, equal, fork, ignore_sigchld, is_open, mark_close_on_exec,
-    open_process, restore_signals, send_signal, set_window_size, signal_process, take_terminal, window_size, wipe,
+    Change, Forked, adopt, changed_child, default_sigchld, fork, ignore_sigchld, is_open, mark_close_on_exec,
+    restore_signals, send_signal, set_window_size, take_terminal, window_size, wipe,
 };
+#[cfg(feature = "admin")]
+pub use more::{equal, landlock_version, open_process, signal_process};
 pub use protect::{CoreFiles, protect_self, restore_core_limit};
 pub use stack::with_wiped_stack;
 pub use wiper::wipe_after_exec;

@@ -24,7 +24,7 @@ impl<'d> Reviewed<'d> {
 pub struct Unapproved {
     chain: ChainName,
     /// `None` where nothing was ever approved.
-    differences: Option<Vec<String>>,
+    pub(super) differences: Option<Vec<String>>,
 }
 
 /// Compares a definition with what was approved, which is looked up only where the policy asks for it.
@@ -52,11 +52,6 @@ impl Unapproved {
             None | Some([]) => vec![denial(None)],
             Some(requests) => requests.iter().map(|request| denial(Some(request.secret.clone()))).collect(),
         }
-    }
-
-    /// Everything that differs, a line each.
-    pub fn lines(&self) -> Vec<String> {
-        self.differences.clone().unwrap_or_else(|| vec!["it was never approved".into()])
     }
 }
 
@@ -98,27 +93,17 @@ impl Definition {
             Err(error) => vec![format!("what was approved can't be read by this version: {error}")],
         }
     }
-
-    /// All that it grants, a line each.
-    pub fn grants(&self) -> Vec<String> {
-        let all = Granted::of(self);
-        let lines = all.agents.iter().flat_map(|(agent, env)| match env.is_empty() {
-            true => vec![format!("{agent} gets nothing")],
-            false => env.iter().map(|(variable, secret)| format!("{agent} gets {}", named(variable, secret))).collect(),
-        });
-        lines.collect()
-    }
 }
 
 /// What a definition grants, as it is compared.
-struct Granted<'d> {
+pub(super) struct Granted<'d> {
     secrets: &'d BTreeSet<SecretName>,
     /// By `agent 'NAME'`, or `any agent`.
-    agents: BTreeMap<String, BTreeMap<&'d VariableName, &'d SecretName>>,
+    pub(super) agents: BTreeMap<String, BTreeMap<&'d VariableName, &'d SecretName>>,
 }
 
 impl<'d> Granted<'d> {
-    fn of(definition: &'d Definition) -> Self {
+    pub(super) fn of(definition: &'d Definition) -> Self {
         let env = |requests: &'d [Request]| requests.iter().map(|one| (&one.variable, &one.secret)).collect();
         let agents = match (definition.agents(), definition.requests_of_any()) {
             (Some(agents), _) => {
@@ -130,7 +115,7 @@ impl<'d> Granted<'d> {
     }
 }
 
-fn named(variable: &VariableName, secret: &SecretName) -> String {
+pub(super) fn named(variable: &VariableName, secret: &SecretName) -> String {
     match variable.as_str() == secret.as_str() {
         true => secret.to_string(),
         false => format!("{secret} as {variable}"),

@@ -24,7 +24,8 @@ pub struct Definition {
     path: PathBuf,
     secrets: BTreeSet<SecretName>,
     agents: Agents,
-    warnings: Vec<String>,
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))]
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -160,11 +161,6 @@ impl Definition {
             Agents::Listed(agents) => agents.values().flatten().collect(),
         };
         requests.into_iter().map(|request| &request.variable).collect()
-    }
-
-    /// Fields that look like misspelled ones of ours.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
     }
 }
 

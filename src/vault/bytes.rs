@@ -65,11 +65,3 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error
     out.extend_from_slice(text.as_bytes());
     Ok(())
 }
-
-/// The other direction.
-pub(super) fn put_long_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
-    let length = u32::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}

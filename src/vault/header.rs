@@ -8,8 +8,8 @@ use super::keys::RootKey;
 use super::slots::{SLOT, SLOTS, Slot};
 use super::{Error, crypto::TAG};
 
-const MAGIC: &[u8; 8] = b"MENTIKO1";
-const FORMAT: u32 = 1;
+pub(super) const MAGIC: &[u8; 8] = b"MENTIKO1";
+pub(super) const FORMAT: u32 = 1;
 /// Bytes before the slots.
 const FIXED: usize = 8 + 4 + 4 + 16 + 8 + 32 + 4 + 4;
 /// Bytes of the whole header, with its MAC.
@@ -105,26 +105,6 @@ impl Unauthenticated {
 }
 
 impl Header {
-    /// The header's bytes, with its MAC.
-    pub(super) fn encode(&self, root: &RootKey<'_>) -> Vec<u8> {
-        let slot_count = self.slots.iter().filter(|slot| !slot.is_none()).count() as u32;
-        let mut out = Vec::with_capacity(HEADER);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes());
-        out.extend_from_slice(&self.vault_id);
-        out.extend_from_slice(&self.generation.to_le_bytes());
-        out.extend_from_slice(&self.write_salt);
-        out.extend_from_slice(&self.bucket_count.to_le_bytes());
-        out.extend_from_slice(&slot_count.to_le_bytes());
-        for slot in &self.slots {
-            slot.write(&mut out);
-        }
-        let mac = crypto::hmac(&root.header(), &[&out]);
-        out.extend_from_slice(&mac);
-        out
-    }
-
     /// Where the table ends: an entry for each bucket, and one for the ledger.
     pub(super) fn table_end(&self) -> u64 {
         HEADER as u64 + (u64::from(self.bucket_count) + 1) * ENTRY as u64

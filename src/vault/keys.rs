@@ -21,7 +21,7 @@ impl std::fmt::Debug for RootKey<'_> {
 /// The key of the access log's MACs, in the arena: it is needed to the last, when nothing secret may
 /// lie anywhere else.
 #[derive(Clone, Copy)]
-pub struct AuditKey<'a>(&'a [u8; 32]);
+pub struct AuditKey<'a>(pub(super) &'a [u8; 32]);
 
 impl<'a> AuditKey<'a> {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
@@ -30,33 +30,6 @@ impl<'a> AuditKey<'a> {
     /// the stack; this key is used outside of any other wiping.
     pub fn mac(&self, line: &[u8]) -> [u8; 32] {
         with_wiped_stack(|| crypto::hmac(self.0, &[line]))
-    }
-
-    /// For checking many lines.
-    #[cfg(feature = "admin")]
-    pub fn checker(&self) -> MacChecker {
-        MacChecker(crypto::keyed(self.0))
-    }
-
-    #[cfg(feature = "admin")]
-    pub(crate) fn of(bytes: &'a [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8; 32] {
-        self.0
-    }
-}
-
-/// An [`AuditKey`] made ready to check many MACs; wipes itself.
-#[cfg(feature = "admin")]
-pub struct MacChecker(crypto::HmacSha256);
-
-#[cfg(feature = "admin")]
-impl MacChecker {
-    /// Whether `mac` is that of the line, in constant time.
-    pub fn is_mac(&self, line: &[u8], mac: &[u8]) -> bool {
-        crypto::continued_is(&self.0, line, mac)
     }
 }
 
@@ -81,7 +54,7 @@ impl<'a> LogKey<'a> {
     /// One that a test chose, of a vault that nobody replaces.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(key: &'a [u8; 32]) -> Self {
-        Self::new(AuditKey::of(key), Arc::new(Place::of_test()))
+        Self::new(AuditKey(key), Arc::new(Place::of_test()))
     }
 
     /// The key alone.

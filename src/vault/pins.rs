@@ -20,7 +20,7 @@ pub struct Pins {
     pub chain: ChainName,
     /// When it began: seconds since 1970, UTC.
     pub created: u64,
-    versions: BTreeMap<SecretName, u32>,
+    pub(super) versions: BTreeMap<SecretName, u32>,
 }
 
 impl Pins {
@@ -32,11 +32,6 @@ impl Pins {
     /// The version of this secret that the run holds.
     pub fn version(&self, name: &SecretName) -> Option<u32> {
         self.versions.get(name).copied()
-    }
-
-    /// All that it holds.
-    pub fn versions(&self) -> &BTreeMap<SecretName, u32> {
-        &self.versions
     }
 
     /// Adds a version of a secret that the run holds none of yet; whether that was so.
@@ -80,7 +75,7 @@ impl Pins {
 impl Vault<'_> {
     /// Seals the pins of a run, under a key that is used this once.
     pub fn seal_pins(&self, run: &RunId, pins: &Pins) -> Result<Vec<u8>, Error> {
-        seal(&self.root(), self.id(), run, pins)
+        seal(&self.root, self.id(), run, pins)
     }
 
     /// Opens those that [`Vault::seal_pins`] sealed for this run of this vault; `path` stands in
@@ -91,7 +86,7 @@ impl Vault<'_> {
         let mut pins = Err(Malformed);
         while !reader.is_empty() {
             let block = Block::read(&mut reader).map_err(damaged)?;
-            pins = pins.or_else(|Malformed| block.open(&self.root(), self.id(), run));
+            pins = pins.or_else(|Malformed| block.open(&self.root, self.id(), run));
         }
         pins.map_err(damaged)
     }

@@ -62,10 +62,7 @@ impl Vault<'_> {
         let (prefix, rest) = assignment.split_at_mut_checked(name.len() + 1).ok_or_else(damaged)?;
         prefix.iter_mut().zip(name.iter().chain(b"=")).for_each(|(place, byte)| *place = *byte);
         let place = rest.get_mut(..length).ok_or_else(damaged)?;
-        version
-            .sealed
-            .open_into(&self.root(), self.id(), &record.name, version.number, place)
-            .map_err(|_| damaged())?;
+        version.sealed.open_into(&self.root, self.id(), &record.name, version.number, place).map_err(|_| damaged())?;
         Ok(Secret {
             variable: grant.variable().clone(),
             secret: grant.secret().clone(),

@@ -34,7 +34,7 @@ impl Vault<'_> {
                 let place = arena.alloc(version.sealed.value_len())?;
                 version
                     .sealed
-                    .open_into(&self.root(), self.id(), &record.name, version.number, place)
+                    .open_into(&self.root, self.id(), &record.name, version.number, place)
                     .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
                 let (name, state) = (record.name.clone(), version.state);
                 values.push(Value { name, version: version.number, state, bytes: place });
