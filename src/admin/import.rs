@@ -86,7 +86,7 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> Result<ExitCode, Err
                 let record = contents.entry(name.clone()).or_insert_with(|| Vault::new_record(name.clone(), now));
                 secret::apply(record, &arguments.metadata);
                 let version = vault.add_version(record, value, now)?;
-                Ok(Change { event: Event::SecretSet, secret: name, version: Some(version) })
+                Ok(Change { event: Event::SECRET_SET, secret: name, version: Some(version) })
             })
             .collect()
     })?;

@@ -185,7 +185,7 @@ pub(super) fn make(
     .map_err(|error| error.to_string())?;
     write_new(&configuration, format!("{text}\n").as_bytes(), 0o644)?;
     let opened = with_wiped_stack(|| vault::Vault::open(&instance, key, arena))?;
-    let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::InstanceInit, Outcome::Done) };
+    let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::INSTANCE_INIT, Outcome::Done) };
     Log::open(&instance)?.append(&[entry], Some(&opened.log_key()))?;
     Ok(instance)
 }

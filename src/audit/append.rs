@@ -76,7 +76,7 @@ impl Log {
         let mut entries: Vec<Entry<'_>> = secrets
             .iter()
             .map(|secret| Entry {
-                event: Event::SecretAccess,
+                event: Event::SECRET_ACCESS,
                 outcome: Outcome::Granted,
                 secret: Some(secret.name().as_str()),
                 version: Some(secret.version()),
@@ -84,7 +84,7 @@ impl Log {
             })
             .collect();
         if entries.is_empty() {
-            entries.push(Entry { event: Event::AgentStart, outcome: Outcome::Done, ..*launch });
+            entries.push(Entry { event: Event::AGENT_START, outcome: Outcome::Done, ..*launch });
         }
         self.append(&entries, Some(key))?;
         let granted = secrets.iter().map(|secret| (secret.name().clone(), secret.version())).collect();
@@ -166,7 +166,7 @@ impl Log {
     ) -> Result<(), Error> {
         end.head.hash = sha256(&[end.head.hash, torn.hash].concat());
         let reason = format!("a line of {} bytes was left unfinished", torn.bytes);
-        let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LogRecovered, Outcome::Done) };
+        let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LOG_RECOVERED, Outcome::Done) };
         write_line(out, &entry, &mut end.head, origin, &self.instance, key)
     }
 

@@ -3,6 +3,8 @@
 
 mod append;
 #[cfg(feature = "admin")]
+mod events;
+#[cfg(feature = "admin")]
 mod filter;
 #[cfg(feature = "admin")]
 mod follow;
@@ -74,7 +76,7 @@ pub enum Error {
     Instance(#[from] crate::instance::Error),
     /// A record can't be put into words.
     #[error("access log: can't write a record: {0}")]
-    Json(serde_json::Error),
+    Json(#[from] serde_json::Error),
 }
 
 impl Error {

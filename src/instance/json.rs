@@ -38,9 +38,14 @@ impl Tree {
 
     /// The member of an object.
     pub fn get(&self, key: &str) -> Option<&Tree> {
+        self.members().iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The members of an object, in their order; anything else has none.
+    pub fn members(&self) -> &[(String, Tree)] {
         match self {
-            Self::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
-            _ => None,
+            Self::Object(members) => members,
+            _ => &[],
         }
     }
 

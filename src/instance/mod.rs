@@ -14,7 +14,7 @@ mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{ApprovalPolicy, AuditSync, FencePolicy, Instance, Policy, Uuid};
+pub use config::{ApprovalPolicy, AuditSync, Fence, Instance, Policy, Uuid};
 pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
 pub use locate::find;

@@ -50,7 +50,10 @@ impl Unapproved {
         let denial = |secret| Denial { secret, reason: Reason::NotApproved };
         match definition.requests(agent) {
             None | Some([]) => vec![denial(None)],
-            Some(requests) => requests.iter().map(|request| denial(Some(request.secret.clone()))).collect(),
+            Some(requests) => {
+                let secrets: BTreeSet<&SecretName> = requests.iter().map(|request| &request.secret).collect();
+                secrets.into_iter().map(|secret| denial(Some(secret.clone()))).collect()
+            }
         }
     }
 }
@@ -105,12 +108,9 @@ pub(super) struct Granted<'d> {
 impl<'d> Granted<'d> {
     pub(super) fn of(definition: &'d Definition) -> Self {
         let env = |requests: &'d [Request]| requests.iter().map(|one| (&one.variable, &one.secret)).collect();
-        let agents = match (definition.agents(), definition.requests_of_any()) {
-            (Some(agents), _) => {
-                agents.iter().map(|(agent, requests)| (format!("agent '{agent}'"), env(requests))).collect()
-            }
-            (None, requests) => BTreeMap::from([("any agent".into(), env(requests.unwrap_or_default()))]),
-        };
+        let name = |agent: Option<&AgentName>| agent.map_or("any agent".into(), |agent| format!("agent '{agent}'"));
+        let entries = definition.entries().into_iter();
+        let agents = entries.map(|(agent, requests)| (name(agent), env(requests))).collect();
         Self { secrets: definition.secrets(), agents }
     }
 }

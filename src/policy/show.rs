@@ -1,7 +1,10 @@
-//! What a definition grants and how it changed, for people who look at it before a launch does.
+//! What only people read and write: a definition line by line, a scope as text.
+
+use std::fmt;
+use std::str::FromStr;
 
 use super::approval::{Granted, named};
-use super::{Definition, Unapproved};
+use super::{ChainName, Definition, InvalidName, Scope, Unapproved};
 
 impl Unapproved {
     /// Everything that differs, a line each.
@@ -24,5 +27,29 @@ impl Definition {
     /// Fields that look like misspelled ones of ours.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+}
+
+impl FromStr for Scope {
+    type Err = InvalidName;
+
+    /// `all`, or names with commas between.
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        match text {
+            "all" => Ok(Self::All),
+            _ => text.split(',').map(|name| name.trim().parse()).collect::<Result<_, _>>().map(Self::Chains),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Chains(chains) => {
+                let names: Vec<&str> = chains.iter().map(ChainName::as_str).collect();
+                f.write_str(&names.join(","))
+            }
+        }
     }
 }

@@ -189,3 +189,9 @@ fn put(slots: &mut [Slot; SLOTS], number: usize, slot: Slot) {
         *place = slot;
     }
 }
+
+impl Default for PassphraseCost {
+    fn default() -> Self {
+        Self::RECOMMENDED
+    }
+}

@@ -40,12 +40,6 @@ pub struct PassphraseCost {
     pub lanes: u32,
 }
 
-impl Default for PassphraseCost {
-    fn default() -> Self {
-        Self::RECOMMENDED
-    }
-}
-
 impl PassphraseCost {
     /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
     pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
