@@ -34,10 +34,8 @@ pub(super) fn approval_of(plain: &[u8], chain: &ChainName) -> Result<Option<Appr
             found = Some(approval);
         }
     }
-    match reader.is_empty() {
-        true => Ok(found),
-        false => Err(Malformed),
-    }
+    reader.finish()?;
+    Ok(found)
 }
 
 pub(super) fn retired<'p>(reader: &mut Reader<'p>) -> Result<&'p [u8], Malformed> {

@@ -19,6 +19,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Refuses bytes after the last field.
+    pub(super) fn finish(&self) -> Result<(), Malformed> {
+        self.rest.is_empty().then_some(()).ok_or(Malformed)
+    }
+
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
         self.rest = rest;

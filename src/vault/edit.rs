@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::crypto::{self, NONCE};
-use super::keys::ValueContext;
+use super::keys::value_context;
 use super::{Error, Record, RootKey, Rotation, Sealed, State, Vault, Version};
 use crate::instance::fill;
 use crate::policy::{Facts, SecretName};
@@ -27,8 +27,8 @@ impl Sealed {
         let (mut salt, mut nonce) = ([0; 32], [0; NONCE]);
         fill(&mut salt)?;
         fill(&mut nonce)?;
-        let context = ValueContext::new(vault_id, name, version);
-        let tag = crypto::seal(&root.value(&context, &salt), &nonce, &context.aad(&salt), value)?;
+        let context = value_context(vault_id, name, version, &salt);
+        let tag = crypto::seal(&root.value(&context), &nonce, &context, value)?;
         let ciphertext = [&*value, &tag].concat();
         Ok(Self { salt, nonce, ciphertext })
     }

@@ -111,18 +111,9 @@ impl Header {
     }
 
     /// What a bucket is bound to; the ledger has the number after the last bucket's.
-    pub(super) fn bucket_aad(&self, index: u32) -> [u8; 32] {
-        let mut aad = [0; 32];
-        let fields = [
-            &self.vault_id[..],
-            &self.generation.to_le_bytes(),
-            &self.bucket_count.to_le_bytes(),
-            &index.to_le_bytes(),
-        ];
-        for (place, byte) in aad.iter_mut().zip(fields.into_iter().flatten()) {
-            *place = *byte;
-        }
-        aad
+    pub(super) fn bucket_aad(&self, index: u32) -> Vec<u8> {
+        let (generation, count) = (self.generation.to_le_bytes(), self.bucket_count.to_le_bytes());
+        [&self.vault_id[..], &generation, &count, &index.to_le_bytes()].concat()
     }
 
     /// The bucket of a name: the first bits of the HMAC of the name under the index key.

@@ -61,10 +61,8 @@ impl Ledger {
         let retired = Zeroizing::new(retired(&mut reader)?.to_vec());
         let count = reader.u32()?;
         let approvals = (0..count).map(|_| approval(&mut reader)).collect::<Result<_, _>>()?;
-        match reader.is_empty() {
-            true => Ok(Self { retired, approvals }),
-            false => Err(Malformed),
-        }
+        reader.finish()?;
+        Ok(Self { retired, approvals })
     }
 
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {

@@ -165,10 +165,8 @@ pub(super) fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
     let mut reader = Reader::new(plain);
     let count = reader.u32()?;
     let records = (0..count).map(|_| Record::read(&mut reader)).collect::<Result<_, _>>()?;
-    match reader.is_empty() {
-        true => Ok(records),
-        false => Err(Malformed),
-    }
+    reader.finish()?;
+    Ok(records)
 }
 
 fn wrong(key: InstanceKey<'_>) -> &'static str {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Rotation;
 use super::bytes::{Malformed, Reader};
 use super::crypto::{self, Forged, NONCE, TAG};
-use super::keys::{RootKey, ValueContext};
+use super::keys::{RootKey, value_context};
 use crate::policy::{Facts, Scope, SecretName};
 
 /// One secret.
@@ -87,9 +87,8 @@ impl Sealed {
             return Err(Forged);
         }
         place.copy_from_slice(ciphertext);
-        let context = ValueContext::new(vault_id, name, version);
-        let key = root.value(&context, &self.salt);
-        crypto::open(&key, &self.nonce, &context.aad(&self.salt), place, tag)
+        let context = value_context(vault_id, name, version, &self.salt);
+        crypto::open(&root.value(&context), &self.nonce, &context, place, tag)
     }
 }
 

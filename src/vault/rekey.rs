@@ -195,3 +195,8 @@ impl Default for PassphraseCost {
         Self::RECOMMENDED
     }
 }
+
+impl PassphraseCost {
+    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
+    pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
+}

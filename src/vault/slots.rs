@@ -41,9 +41,6 @@ pub struct PassphraseCost {
 }
 
 impl PassphraseCost {
-    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
-    pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
-
     /// What is tried at all: a forged header must not make the reader use up the machine.
     fn is_bearable(self) -> bool {
         let work = u64::from(self.memory) * u64::from(self.passes);
@@ -108,17 +105,18 @@ impl Slot {
 
     /// The key that this slot is sealed under; `None` where the kind of key does not fit.
     pub(super) fn kek(&self, key: InstanceKey<'_>, instance: Uuid, vault_id: &[u8; 16]) -> Option<Key> {
-        let info: [&[u8]; 3] = [b"mentiko/1 slot", instance.as_bytes(), vault_id];
-        match (self.kind, key) {
-            (SlotKind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+        let stretched;
+        let material: &[u8] = match (self.kind, key) {
+            (SlotKind::InstanceKey, InstanceKey::Bytes(bytes)) => bytes,
             // As good as a key: 160 random bits need no stretching.
-            (SlotKind::Recovery, InstanceKey::Recovery(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            (SlotKind::Recovery, InstanceKey::Recovery(bytes)) => bytes,
             (SlotKind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
-                let stretched = self.stretch(passphrase)?;
-                Some(crypto::hkdf(stretched.as_ref(), &self.salt, &info))
+                stretched = self.stretch(passphrase)?;
+                stretched.as_ref()
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(crypto::hkdf(material, &self.salt, &[b"mentiko/1 slot", instance.as_bytes(), vault_id]))
     }
 
     fn stretch(&self, passphrase: &[u8]) -> Option<Key> {
