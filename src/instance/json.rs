@@ -57,24 +57,16 @@ impl Tree {
         }
     }
 
-    /// Each string in it, keys too, in no particular order.
+    /// Each string in it, keys too.
     pub fn strings(&self) -> Vec<&str> {
-        let mut found = Vec::new();
-        let mut open = vec![self];
-        while let Some(tree) = open.pop() {
-            match tree {
-                Self::String(text) => found.push(text.as_str()),
-                Self::Array(elements) => open.extend(elements),
-                Self::Object(members) => {
-                    for (key, value) in members {
-                        found.push(key);
-                        open.push(value);
-                    }
-                }
-                Self::Null | Self::Bool(_) | Self::Number(_) => {}
+        match self {
+            Self::String(text) => vec![text],
+            Self::Array(elements) => elements.iter().flat_map(Self::strings).collect(),
+            Self::Object(members) => {
+                members.iter().flat_map(|(key, value)| value.strings().into_iter().chain([key.as_str()])).collect()
             }
+            Self::Null | Self::Bool(_) | Self::Number(_) => Vec::new(),
         }
-        found
     }
 }
 

@@ -1,7 +1,7 @@
 //! See [`crate::fuzzing`].
 
+use super::approval::approval_of;
 use super::header::{HEADER, Unauthenticated};
-use super::ledger::approval_of;
 use super::{Approval, AuditKey, Error, Ledger, LogKey, Pins, Record, RootKey, Sealed, Vault, crypto, read};
 use crate::policy::ChainName;
 

@@ -7,6 +7,8 @@ use super::crypto;
 use super::keys::RootKey;
 use super::slots::{SLOT, SLOTS, Slot};
 use super::{Error, crypto::TAG};
+use crate::instance::{InstanceKey, Uuid};
+use crate::memory::Arena;
 
 pub(super) const MAGIC: &[u8; 8] = b"MENTIKO1";
 pub(super) const FORMAT: u32 = 1;
@@ -46,61 +48,61 @@ impl Unauthenticated {
     pub(super) fn parse(path: &Path, bytes: &[u8], size: u64) -> Result<Self, Error> {
         let damaged = |what: &str| Error::Damaged { path: path.to_owned(), what: what.into() };
         let header = bytes.first_chunk::<HEADER>().ok_or_else(|| damaged("it is too short for a header"))?;
-        let mut reader = Reader::new(header);
-        let parsed = Self::fields(&mut reader).map_err(|Malformed| damaged("a field of the header"))?;
-        let Some((header, mac)) = parsed else {
-            return Err(damaged("it does not begin with MENTIKO1, format 1"));
-        };
+        let (signed, mac) = header.split_last_chunk().ok_or_else(|| damaged("it is too short for a header"))?;
+        let mut reader = Reader::new(signed);
+        let fields = Self::fields(&mut reader).map_err(|Malformed| damaged("a field of the header"))?;
+        let header = fields.ok_or_else(|| damaged("it does not begin with MENTIKO1, format 1"))?;
         let is_possible = header.bucket_count.is_power_of_two() && header.bucket_count <= MAX_BUCKETS;
         if !is_possible || header.table_end() > size {
             return Err(damaged("the bucket count of the header"));
         }
-        let signed = bytes.get(..HEADER - 32).unwrap_or_default().to_vec();
-        Ok(Self { header, signed, mac })
+        Ok(Self { header, signed: signed.to_vec(), mac: *mac })
     }
 
-    fn fields(reader: &mut Reader<'_>) -> Result<Option<(Header, [u8; 32])>, Malformed> {
+    fn fields(reader: &mut Reader<'_>) -> Result<Option<Header>, Malformed> {
         if reader.array::<8>()? != *MAGIC || reader.u32()? != FORMAT || reader.u32()? != 0 {
             return Ok(None);
         }
-        let vault_id = reader.array()?;
-        let generation = reader.u64()?;
-        let write_salt = reader.array()?;
-        let bucket_count = reader.u32()?;
+        let mut header = Header {
+            vault_id: reader.array()?,
+            generation: reader.u64()?,
+            write_salt: reader.array()?,
+            bucket_count: reader.u32()?,
+            slots: [const { Slot::none() }; SLOTS],
+        };
         let slot_count = reader.u32()?;
-        let mut slots = [const { Slot::none() }; SLOTS];
-        for slot in &mut slots {
+        for slot in &mut header.slots {
             *slot = Slot::read(reader)?;
         }
-        if slots.iter().filter(|slot| !slot.is_none()).count() != slot_count as usize {
-            return Err(Malformed);
+        match header.slots.iter().filter(|slot| !slot.is_none()).count() == slot_count as usize {
+            true => Ok(Some(header)),
+            false => Err(Malformed),
         }
-        let header = Header { vault_id, generation, write_salt, bucket_count, slots };
-        Ok(Some((header, reader.array()?)))
     }
 
-    /// The slots, for the attempt to open one.
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.header.slots
-    }
-
-    /// The vault's identifier, for the attempt to open a slot.
-    pub(super) fn vault_id(&self) -> &[u8; 16] {
-        &self.header.vault_id
+    /// Opens the first slot that the key fits, then checks the MAC, which also commits to the root key:
+    /// the slot's number, the root key, the header. `None` where no slot opens.
+    pub(super) fn open<'a>(
+        self,
+        path: &Path,
+        key: InstanceKey<'_>,
+        instance: Uuid,
+        arena: &'a Arena,
+    ) -> Result<Option<(usize, RootKey<'a>, Header)>, Error> {
+        for (slot, number) in self.header.slots.iter().zip(1..) {
+            let Some(root) = slot.open(key, instance, &self.header.vault_id, arena)? else { continue };
+            return match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
+                true => Ok(Some((number, root, self.header))),
+                false => Err(Error::Damaged { path: path.to_owned(), what: "the MAC of the header".into() }),
+            };
+        }
+        Ok(None)
     }
 
     /// The header whether it is authentic or not.
     #[cfg(feature = "fuzzing")]
     pub(super) fn believe(self) -> Header {
         self.header
-    }
-
-    /// Checks the MAC, which also commits to the root key.
-    pub(super) fn authenticate(self, path: &Path, root: &RootKey<'_>) -> Result<Header, Error> {
-        match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
-            true => Ok(self.header),
-            false => Err(Error::Damaged { path: path.to_owned(), what: "the MAC of the header".into() }),
-        }
     }
 }
 

@@ -48,10 +48,9 @@ impl<'a> Vault<'a> {
         let mut first = vec![0; FIRST_READ];
         let length = read_up_to(&file, &mut first, 0).map_err(cant_read)?;
         first.truncate(length);
-        let raw = Unauthenticated::parse(&path, &first, size)?;
-        let (slot, root) = open_a_slot(&raw, key, instance, arena)?
+        let (slot, root, header) = Unauthenticated::parse(&path, &first, size)?
+            .open(&path, key, instance.id, arena)?
             .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
-        let header = raw.authenticate(&path, &root)?;
         let audit = root.audit(arena)?;
         let place = Arc::new(Place::new(&path, folder, file, header.vault_id));
         Ok(Self { path, place, size, header, root, audit, first, slot })
@@ -179,18 +178,4 @@ fn wrong(key: InstanceKey<'_>) -> &'static str {
             "the recovery code opens no key slot of the vault: it is another instance's, or was dropped"
         }
     }
-}
-
-fn open_a_slot<'a>(
-    raw: &Unauthenticated,
-    key: InstanceKey<'_>,
-    instance: &Instance,
-    arena: &'a Arena,
-) -> Result<Option<(usize, RootKey<'a>)>, Error> {
-    for (slot, number) in raw.slots().iter().zip(1..) {
-        if let Some(root) = slot.open(key, instance.id, raw.vault_id(), arena)? {
-            return Ok(Some((number, root)));
-        }
-    }
-    Ok(None)
 }

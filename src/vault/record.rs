@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Rotation;
 use super::bytes::{Malformed, Reader};
-use super::crypto::{self, Forged, NONCE, TAG};
-use super::keys::{RootKey, value_context};
+use super::crypto::{self, NONCE, TAG};
+use super::keys::value_context;
+use super::{Error, Rotation, Vault};
 use crate::policy::{Facts, Scope, SecretName};
 
 /// One secret.
@@ -72,24 +72,6 @@ impl Sealed {
     pub fn value_len(&self) -> usize {
         self.ciphertext.len().saturating_sub(TAG)
     }
-
-    /// Opens it into `place`, which must be [`Sealed::value_len`] bytes of the arena.
-    pub(super) fn open_into(
-        &self,
-        root: &RootKey<'_>,
-        vault_id: &[u8; 16],
-        name: &SecretName,
-        version: u32,
-        place: &mut [u8],
-    ) -> Result<(), Forged> {
-        let (ciphertext, tag) = self.ciphertext.split_last_chunk::<TAG>().ok_or(Forged)?;
-        if ciphertext.len() != place.len() {
-            return Err(Forged);
-        }
-        place.copy_from_slice(ciphertext);
-        let context = value_context(vault_id, name, version, &self.salt);
-        crypto::open(&root.value(&context), &self.nonce, &context, place, tag)
-    }
 }
 
 impl Record {
@@ -130,6 +112,21 @@ impl Record {
         let count = reader.u16()?;
         let versions = (0..count).map(|_| read_version(reader)).collect::<Result<_, _>>()?;
         Ok(Self { name, scope, rotation, note, created, changed, versions })
+    }
+}
+
+impl Vault<'_> {
+    /// Opens a version's value into `place`, which must be [`Sealed::value_len`] bytes of the arena.
+    pub(super) fn open_value(&self, name: &SecretName, version: &Version, place: &mut [u8]) -> Result<(), Error> {
+        let damaged = || self.damaged(format!("version {} of secret '{name}'", version.number));
+        let sealed = &version.sealed;
+        let (ciphertext, tag) = sealed.ciphertext.split_last_chunk::<TAG>().ok_or_else(damaged)?;
+        if ciphertext.len() != place.len() {
+            return Err(damaged());
+        }
+        place.copy_from_slice(ciphertext);
+        let context = value_context(self.id(), name, version.number, &sealed.salt);
+        crypto::open(&self.root.value(&context), &sealed.nonce, &context, place, tag).map_err(|_| damaged())
     }
 }
 

@@ -145,10 +145,7 @@ impl Vault<'_> {
             for version in record.versions.iter_mut().filter(|version| !version.sealed.is_wiped()) {
                 let damaged = || self.damaged(format!("version {} of secret '{}'", version.number, record.name));
                 let place = scratch.get_mut(..version.sealed.value_len()).ok_or_else(damaged)?;
-                version
-                    .sealed
-                    .open_into(&self.root, self.id(), &record.name, version.number, place)
-                    .map_err(|_| damaged())?;
+                self.open_value(&record.name, version, place)?;
                 version.sealed = Sealed::seal(&new.root, &new.vault_id, &record.name, version.number, place)?;
             }
         }

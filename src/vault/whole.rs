@@ -63,10 +63,7 @@ impl<'a> Vault<'a> {
                 // Most values differ from all texts in length already, and stay sealed.
                 let candidates: Vec<&str> = texts.iter().copied().filter(|text| text.len() == length).collect();
                 let Some(place) = scratch.get_mut(..length).filter(|_| !candidates.is_empty()) else { continue };
-                version
-                    .sealed
-                    .open_into(&self.root, self.id(), &record.name, version.number, place)
-                    .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
+                self.open_value(&record.name, version, place)?;
                 if candidates.iter().any(|text| equal(text.as_bytes(), place)) {
                     found.insert(record.name.clone());
                 }
@@ -80,10 +77,7 @@ impl<'a> Vault<'a> {
     pub fn has_value(&self, record: &Record, value: &[u8], arena: &Arena) -> Result<bool, Error> {
         let scratch = arena.alloc(value.len())?;
         for version in record.versions.iter().filter(|version| version.sealed.value_len() == value.len()) {
-            version
-                .sealed
-                .open_into(&self.root, self.id(), &record.name, version.number, scratch)
-                .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
+            self.open_value(&record.name, version, scratch)?;
             if equal(scratch, value) {
                 return Ok(true);
             }
