@@ -271,6 +271,9 @@ mod tests {
             assert!(denials.iter().all(|denial| denial.reason == Reason::NotApproved));
         }
         assert_eq!(definition.grants(), ["agent 'none' gets nothing", "agent 'one' gets A", "agent 'one' gets B"]);
+        // Under two variables it is refused once.
+        let twice = self::definition(r#"{"secrets":["A"],"agents":{"one":{"env":{"X":"A","Y":"A"}}}}"#);
+        assert_eq!(refused(None).denials(&twice, &"one".parse().unwrap()).len(), 1);
     }
 
     #[test]
