@@ -59,13 +59,20 @@ impl Tree {
 
     /// Each string in it, keys too.
     pub fn strings(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        self.add_strings(&mut found);
+        found
+    }
+
+    fn add_strings<'t>(&'t self, found: &mut Vec<&'t str>) {
         match self {
-            Self::String(text) => vec![text],
-            Self::Array(elements) => elements.iter().flat_map(Self::strings).collect(),
-            Self::Object(members) => {
-                members.iter().flat_map(|(key, value)| value.strings().into_iter().chain([key.as_str()])).collect()
-            }
-            Self::Null | Self::Bool(_) | Self::Number(_) => Vec::new(),
+            Self::String(text) => found.push(text),
+            Self::Array(elements) => elements.iter().for_each(|element| element.add_strings(found)),
+            Self::Object(members) => members.iter().for_each(|(key, value)| {
+                found.push(key);
+                value.add_strings(found);
+            }),
+            Self::Null | Self::Bool(_) | Self::Number(_) => {}
         }
     }
 }

@@ -51,8 +51,9 @@ impl Unapproved {
         match definition.requests(agent) {
             None | Some([]) => vec![denial(None)],
             Some(requests) => {
-                let secrets: BTreeSet<&SecretName> = requests.iter().map(|request| &request.secret).collect();
-                secrets.into_iter().map(|secret| denial(Some(secret.clone()))).collect()
+                let mut refused = BTreeSet::new();
+                let once = requests.iter().filter(|request| refused.insert(&request.secret));
+                once.map(|request| denial(Some(request.secret.clone()))).collect()
             }
         }
     }

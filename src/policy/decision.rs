@@ -130,8 +130,8 @@ pub fn decide(
             Err(_) => {}
         }
     }
-    let asked: BTreeSet<&SecretName> = requests.iter().map(|request| &request.secret).collect();
-    for secret in kept.iter().filter(|&kept| !asked.contains(kept) && refused.insert(kept)) {
+    let is_asked_for = |secret: &SecretName| requests.iter().any(|request| request.secret == *secret);
+    for secret in kept.iter().filter(|&kept| !is_asked_for(kept) && refused.insert(kept)) {
         let reason = match definition.secrets().contains(secret) {
             true => Reason::NotInAgent,
             false => Reason::NotInChain,
