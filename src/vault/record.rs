@@ -18,7 +18,7 @@ pub struct Record {
     pub scope: Scope,
     /// How often it is to be rotated.
     pub rotation: Option<Rotation>,
-    /// A note for people, at most [`MAX_NOTE`] bytes.
+    /// A note for people, at most 1,024 bytes.
     pub note: String,
     /// When it was first stored: seconds since 1970, UTC.
     pub created: u64,
