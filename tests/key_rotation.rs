@@ -236,7 +236,7 @@ fn a_line_is_not_appended_under_a_key_that_was_rotated_meanwhile() {
     let log = Log::open(&instance).unwrap();
     let arena = Arena::new().unwrap();
     let vault = Vault::open(&instance, instance.key.read(None, &arena).unwrap(), &arena).unwrap();
-    let entry = Entry::new(Event::SecretAccess, Outcome::Denied);
+    let entry = Entry::new(Event::SECRET_ACCESS, Outcome::Denied);
     log.append(&[entry], Some(&vault.log_key())).unwrap();
     // Any other write leaves the keys as they are, also where a backup keeps the old file alive.
     std::fs::hard_link(site.file("vault"), site.file("backup")).unwrap();

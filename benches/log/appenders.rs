@@ -119,7 +119,7 @@ pub(crate) fn appender(to: &Path) -> ExitCode {
             command: Some("node"),
             fence: Some("namespace"),
             memory: Some("secretmem"),
-            ..Entry::new(Event::SecretAccess, Outcome::Granted)
+            ..Entry::new(Event::SECRET_ACCESS, Outcome::Granted)
         };
         repeat(|| log.append(&[entry], Some(&vault.log_key())).unwrap());
     });

@@ -292,6 +292,7 @@ fuzz_target!(|input: Input| {
             let denied: BTreeSet<&str> =
                 denials.iter().map(|denial| denial.secret.as_ref().unwrap().as_str()).collect();
             assert_eq!(denied, refused, "{text}");
+            assert_eq!(denials.len(), refused.len(), "{text}: a secret is refused twice");
             for denial in &denials {
                 let secret = denial.secret.as_ref().unwrap().as_str();
                 assert!(is_true(&denial.reason, &model, &asked, &vault, secret), "{text}: {denial:?}");

@@ -133,7 +133,7 @@ fuzz_target!(|input: Input| {
         vault.open_secret(grant, record, &arena).unwrap()
     };
     let secrets: Vec<_> = grants.into_iter().map(open).collect();
-    let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
+    let entry = site.entry(Event::SECRET_ACCESS, Outcome::Granted, arena.protection());
     let recorded = site.log.grant(&entry, &secrets, &vault.log_key()).unwrap();
     let environment = Environment::build(&site, inherited, &contents, secrets, &recorded).unwrap();
     let found: Vec<Vec<u8>> = variables(&environment).into_iter().map(|text| text.into_bytes()).collect();

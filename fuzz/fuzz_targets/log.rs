@@ -43,7 +43,7 @@ fn key() -> AuditKey<'static> {
 
 fn append(log: &Log, lines: u8, reason: &str, with_key: bool) {
     let outcome = if with_key { Outcome::Granted } else { Outcome::Denied };
-    let entry = Entry { reason: Some(reason), generation: Some(7), ..Entry::new(Event::SecretAccess, outcome) };
+    let entry = Entry { reason: Some(reason), generation: Some(7), ..Entry::new(Event::SECRET_ACCESS, outcome) };
     log.append(&vec![entry; 1 + usize::from(lines % 3)], with_key.then(|| log_key(&KEY)).as_ref()).unwrap();
 }
 

@@ -142,7 +142,7 @@ fn prune(common: &Common, before: &str, dry_run: bool) -> Result<ExitCode, Error
         let entry = Entry {
             reason: Some(&what),
             generation: Some(vault.generation()),
-            ..Entry::new(Event::LogPruned, Outcome::Done)
+            ..Entry::new(Event::LOG_PRUNED, Outcome::Done)
         };
         Log::open(&instance)?.append(&[entry], Some(&vault.log_key()))?;
         pruning.run(folder, key)?;

@@ -11,7 +11,9 @@ use super::{Common, Error, context, secret, table};
 use crate::audit::Event;
 use crate::instance::{Instance, Tree};
 use crate::memory::{Arena, with_wiped_stack};
-use crate::policy::{ChainName, Definition, InvalidName, Reason, Request, SecretName, Unapproved, judge, review};
+use crate::policy::{
+    AgentName, ChainName, Definition, InvalidName, Reason, Request, SecretName, Unapproved, judge, review,
+};
 use crate::vault::{Approval, Contents, Vault};
 
 #[derive(clap::Subcommand, Debug)]
@@ -228,7 +230,7 @@ fn approve(common: &Common, chain: ChainName, yes: bool) -> Result<ExitCode, Err
         return Err("nothing was approved; say --yes to approve without being asked".to_owned().into());
     }
     let approval = Approval { time: context::now(), definition: canonical };
-    context::rewrite(&instance, key, &arena, Event::ChainApprove, |vault, lock| {
+    context::rewrite(&instance, key, &arena, Event::CHAIN_APPROVE, |vault, lock| {
         let mut ledger = vault.ledger()?;
         ledger.approve(chain.clone(), approval);
         let generation = vault.replace_with_ledger(lock, &vault.read_all()?, &ledger)?;
@@ -240,17 +242,9 @@ fn approve(common: &Common, chain: ChainName, yes: bool) -> Result<ExitCode, Err
 
 /// Each agent with each of its requests; `(any)` where none are listed.
 pub(super) fn requests(definition: &Definition) -> Vec<(String, &Request)> {
-    match definition.agents() {
-        Some(agents) => {
-            agents.iter().flat_map(|(agent, requests)| requests.iter().map(|r| (agent.to_string(), r))).collect()
-        }
-        None => definition
-            .requests_of_any()
-            .unwrap_or_default()
-            .iter()
-            .map(|request| ("(any)".to_owned(), request))
-            .collect(),
-    }
+    let name = |agent: Option<&AgentName>| agent.map_or("(any)".into(), AgentName::to_string);
+    let entries = definition.entries().into_iter();
+    entries.flat_map(|(agent, requests)| requests.iter().map(move |request| (name(agent), request))).collect()
 }
 
 pub(super) fn names(definition: &Definition) -> std::collections::BTreeSet<SecretName> {

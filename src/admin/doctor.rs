@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::table::{Printer, Tone};
 use super::{Common, Error, context, table};
-use crate::instance::FencePolicy;
+use crate::instance::Fence;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: mentiko doctor --json")]
@@ -82,7 +82,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Er
             checks.extend(content::checks(common, &instance));
         }
         Err(error) => {
-            checks.push(system::fence(FencePolicy::default()));
+            checks.push(system::fence(Fence::default()));
             checks.push(Check::failed("configuration", error));
             let mend = "mend the configuration first";
             checks.push(Check::warn("not looked at", "the instance: files, vault, log, chains", mend));

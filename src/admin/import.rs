@@ -86,7 +86,7 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> Result<ExitCode, Err
                 let record = contents.entry(name.clone()).or_insert_with(|| Vault::new_record(name.clone(), now));
                 secret::apply(record, &arguments.metadata);
                 let version = vault.add_version(record, value, now)?;
-                Ok(Change { event: Event::SecretSet, secret: name, version: Some(version) })
+                Ok(Change { event: Event::SECRET_SET, secret: name, version: Some(version) })
             })
             .collect()
     })?;
@@ -239,9 +239,7 @@ impl<'p> Source<'p> {
             return Err(format!("{path} is a link or another file by now, and was left in place").into());
         }
         std::fs::remove_file(self.path).map_err(|error| instance::Error::file("remove", self.path, error))?;
-        instance::sync_folder(
-            self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        )?;
+        instance::sync_folder(instance::folder_of(self.path))?;
         let rest = "backups and snapshots, and for a while the disk, may still have it";
         Ok(writeln!(std::io::stdout(), "removed {path}; {rest}")?)
     }

@@ -6,11 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::{Common, Error, context, value};
 use crate::audit::{Entry, Event, Log, Outcome};
-use crate::instance::{self, Instance, InstanceKey, KeySource, Policy, Uuid, defaults_for_init, fill, uuid_v7};
+use crate::instance::{self, Instance, InstanceKey, KeySource, Policy, Uuid, below_home, fill, uuid_v7, variable};
 use crate::launch::search;
 use crate::memory::{Arena, with_wiped_stack};
 use crate::vault::{self, PassphraseCost, WriteLock};
@@ -94,8 +95,19 @@ impl Places {
         Self { folder: folder.to_owned(), vault: "vault".into(), runs: "runs".into(), audit: "audit".into() }
     }
 
+    /// XDG base directories, or /etc, /var/lib and /var/log for root; systemd's where it names some.
     fn of_this_system() -> Result<Self, Error> {
-        let (folder, state, audit) = defaults_for_init()?;
+        let (folder, state, audit) = match geteuid().is_root() {
+            true => ("/etc/mentiko".into(), "/var/lib/mentiko".into(), "/var/log/mentiko".into()),
+            false => (
+                below_home("XDG_CONFIG_HOME", ".config")?,
+                below_home("XDG_DATA_HOME", ".local/share")?,
+                below_home("XDG_STATE_HOME", ".local/state")?.join("audit"),
+            ),
+        };
+        let folder = variable("CONFIGURATION_DIRECTORY").unwrap_or(folder);
+        let state = variable("STATE_DIRECTORY").unwrap_or(state);
+        let audit = variable("LOGS_DIRECTORY").unwrap_or(audit);
         Ok(Self { folder, vault: state.join("vault"), runs: state.join("runs"), audit })
     }
 }
@@ -173,7 +185,7 @@ pub(super) fn make(
     .map_err(|error| error.to_string())?;
     write_new(&configuration, format!("{text}\n").as_bytes(), 0o644)?;
     let opened = with_wiped_stack(|| vault::Vault::open(&instance, key, arena))?;
-    let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::InstanceInit, Outcome::Done) };
+    let entry = Entry { generation: Some(opened.generation()), ..Entry::new(Event::INSTANCE_INIT, Outcome::Done) };
     Log::open(&instance)?.append(&[entry], Some(&opened.log_key()))?;
     Ok(instance)
 }
@@ -223,9 +235,7 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 
 /// A new file, whole or not at all: written beside, synced, linked into place.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
+    let temporary = instance::beside(path, ".tmp");
     let failed = |what| move |error| instance::Error::file(what, path, error);
     let _ = std::fs::remove_file(&temporary);
     let mut file =
@@ -237,6 +247,6 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Erro
         .and_then(|()| std::fs::hard_link(&temporary, path));
     let _ = std::fs::remove_file(&temporary);
     written.map_err(failed("write"))?;
-    instance::sync_folder(path.parent().unwrap_or(Path::new("/")))?;
+    instance::sync_folder(instance::folder_of(path))?;
     Ok(())
 }

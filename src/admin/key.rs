@@ -138,7 +138,7 @@ fn add(common: &Common, arguments: &Add) -> Result<(), Error> {
     let key = context::key(common, &instance, &arena)?;
     let (added, makes_file) = added(arguments, &instance, &arena)?;
     let mut slot = 0;
-    context::rewrite(&instance, key, &arena, Event::KeyAdd, |vault, lock| {
+    context::rewrite(&instance, key, &arena, Event::KEY_ADD, |vault, lock| {
         if let Some(number) = vault.slot_of(added, &instance, &arena)? {
             return Err(format!("it opens slot {number} already; nothing was changed").into());
         }
@@ -237,7 +237,7 @@ fn remove(common: &Common, number: usize) -> Result<(), Error> {
     let arena = Arena::new()?;
     let key = context::key(common, &instance, &arena)?;
     let mut kind = SlotKind::None;
-    context::rewrite(&instance, key, &arena, Event::KeyRemove, |vault, lock| {
+    context::rewrite(&instance, key, &arena, Event::KEY_REMOVE, |vault, lock| {
         kind = removable(vault, number, &instance, &arena)?;
         let generation = vault.remove_key(lock, number)?;
         Ok(Rewritten { generation, chain: None, detail: Some(format!("slot {number}: {}", name(kind))) })

@@ -87,7 +87,7 @@ fn prepare(folder: &Path, work: &Path) -> Result<Instance, Error> {
         context::change(&instance, key, &arena, |vault, contents| {
             let record = contents.entry(name.clone()).or_insert_with(|| Vault::new_record(name.clone(), now));
             let version = vault.add_version(record, value, now)?;
-            Ok(Change { event: Event::SecretSet, secret: name, version: Some(version) })
+            Ok(Change { event: Event::SECRET_SET, secret: name, version: Some(version) })
         })?;
     }
     write_new(&instance.chains.join("content-pipeline.json"), CHAIN.as_bytes(), 0o600)?;

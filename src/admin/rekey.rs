@@ -241,7 +241,7 @@ fn carry_out(plan: &Plan<'_>, key: InstanceKey<'_>, instance: &Instance, arena: 
             reason: Some(&detail),
             generation: Some(generation),
             memory: Some(arena.protection().name()),
-            ..Entry::new(Event::KeyRotate, Outcome::Done)
+            ..Entry::new(Event::KEY_ROTATE, Outcome::Done)
         };
         Ok(hold.append(&entry, &Vault::open(instance, key, arena)?.log_key())?)
     };

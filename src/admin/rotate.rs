@@ -82,7 +82,7 @@ pub(super) fn add_version(
         let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
         let version = vault.add_version(record, value, context::now())?;
         complaint = run::tidy(instance, vault);
-        Ok(Change { event: Event::SecretRotate, secret: name.clone(), version: Some(version) })
+        Ok(Change { event: Event::SECRET_ROTATE, secret: name.clone(), version: Some(version) })
     })?;
     Ok((change.version.unwrap_or_default(), complaint))
 }
@@ -127,7 +127,7 @@ fn revoked(vault: &Vault<'_>, record: &mut Record, value: Option<&mut [u8]>) -> 
     let mut changes = Vec::new();
     for version in &mut record.versions {
         if version.revoke() {
-            changes.push(change(Event::SecretRevoke, version.number));
+            changes.push(change(Event::SECRET_REVOKE, version.number));
         }
     }
     if !changes.is_empty() {
@@ -135,7 +135,7 @@ fn revoked(vault: &Vault<'_>, record: &mut Record, value: Option<&mut [u8]>) -> 
     }
     if let Some(value) = value {
         let version = vault.add_version(record, value, context::now())?;
-        changes.push(change(Event::SecretRotate, version));
+        changes.push(change(Event::SECRET_ROTATE, version));
     }
     Ok(changes)
 }
@@ -159,13 +159,13 @@ impl Emergency {
             Ok(revoked(vault, record, value)?)
         })?;
         let of = |event: Event| changes.iter().filter(move |change| change.event == event).filter_map(|c| c.version);
-        let version = of(Event::SecretRotate).next();
-        if of(Event::SecretRevoke).next().is_some() {
+        let version = of(Event::SECRET_ROTATE).next();
+        if of(Event::SECRET_REVOKE).next().is_some() {
             std::thread::sleep(SETTLE);
         }
         let exposure = Exposure::of(&instance.audit, name.as_str())?.without(version);
         Ok(Self {
-            revoked: of(Event::SecretRevoke).collect(),
+            revoked: of(Event::SECRET_REVOKE).collect(),
             version,
             exposure,
             terminated: Vec::new(),
@@ -270,7 +270,7 @@ pub(super) fn retire(common: &Common, name: &SecretName) -> Result<ExitCode, Err
             record.changed = context::now();
         }
         let change = |version: vault::Version| Change {
-            event: Event::SecretRetire,
+            event: Event::SECRET_RETIRE,
             secret: name.clone(),
             version: Some(version.number),
         };

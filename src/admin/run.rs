@@ -74,7 +74,7 @@ fn start(common: &Common, chain: &ChainName) -> Result<(), Error> {
         }
         let pins = all_of(&definition, &vault)?;
         runs.store(&lock, &id, &vault.seal_pins(&id, &pins)?)?;
-        record(&log, &vault, Event::RunStart, &id, Some(chain)).inspect_err(|_| {
+        record(&log, &vault, Event::RUN_START, &id, Some(chain)).inspect_err(|_| {
             let _ = runs.remove(&lock, &id);
         })
     })?;
@@ -109,7 +109,7 @@ fn end(common: &Common, id: &RunId) -> Result<(), Error> {
         return Err(format!("there is no run '{id}' that holds anything; 'mentiko run list' shows all").into());
     }
     runs.sync()?;
-    record(&log, &vault, Event::RunEnd, id, chain.as_ref())?;
+    record(&log, &vault, Event::RUN_END, id, chain.as_ref())?;
     drop(lock);
     let mut out = std::io::stdout();
     writeln!(out, "ended run {id}")?;

@@ -60,7 +60,7 @@ pub(super) fn set(
         record.rotation = schedule.0;
         record.changed = context::now();
         due = described(record, Timestamp::now());
-        Ok(Change { event: Event::SecretSchedule, secret: name.clone(), version: None })
+        Ok(Change { event: Event::SECRET_SCHEDULE, secret: name.clone(), version: None })
     })?;
     Ok(due)
 }

@@ -171,7 +171,7 @@ pub(super) fn store(
             advice = advice::line(&record.name);
         }
         let version = vault.add_version(record, value, now)?;
-        Ok(Change { event: Event::SecretSet, secret: name.clone(), version: Some(version) })
+        Ok(Change { event: Event::SECRET_SET, secret: name.clone(), version: Some(version) })
     })?;
     Ok(Stored { version: change.version.unwrap_or_default(), scope, advice })
 }
@@ -219,7 +219,7 @@ pub(super) fn set_scope(
         let record = contents.get_mut(name).ok_or_else(|| unknown(name))?;
         record.scope = scope.clone();
         record.changed = context::now();
-        Ok(Change { event: Event::SecretScope, secret: name.clone(), version: None })
+        Ok(Change { event: Event::SECRET_SCOPE, secret: name.clone(), version: None })
     })
     .map(|_| ())
 }
@@ -233,7 +233,7 @@ fn remove(common: &Common, name: SecretName, yes: bool) -> Result<(), Error> {
     }
     context::change(&instance, key, &arena, |_, contents| {
         contents.remove(&name).ok_or_else(|| unknown(&name))?;
-        Ok(Change { event: Event::SecretRemove, secret: name.clone(), version: None })
+        Ok(Change { event: Event::SECRET_REMOVE, secret: name.clone(), version: None })
     })?;
     Ok(writeln!(std::io::stdout(), "removed {name}")?)
 }

@@ -76,7 +76,7 @@ impl Log {
         let mut entries: Vec<Entry<'_>> = secrets
             .iter()
             .map(|secret| Entry {
-                event: Event::SecretAccess,
+                event: Event::SECRET_ACCESS,
                 outcome: Outcome::Granted,
                 secret: Some(secret.name().as_str()),
                 version: Some(secret.version()),
@@ -84,18 +84,11 @@ impl Log {
             })
             .collect();
         if entries.is_empty() {
-            entries.push(Entry { event: Event::AgentStart, outcome: Outcome::Done, ..*launch });
+            entries.push(Entry { event: Event::AGENT_START, outcome: Outcome::Done, ..*launch });
         }
         self.append(&entries, Some(key))?;
         let granted = secrets.iter().map(|secret| (secret.name().clone(), secret.version())).collect();
         Ok(Recorded { granted })
-    }
-
-    /// Whether a record could be written now, as far as can be told without writing one.
-    pub fn check_writable(&self) -> Result<(), Error> {
-        let _lock = self.lock()?;
-        let end = self.end()?;
-        self.open_segment(&end.name).map(|_| ())
     }
 
     /// Appends the entries, each a line, and syncs them. With no key, the lines have no MAC.
@@ -114,14 +107,8 @@ impl Log {
         self.sync(written)
     }
 
-    /// Keeps others from appending, until it is dropped.
-    #[cfg(feature = "admin")]
-    pub fn hold(&self) -> Result<Hold<'_>, Error> {
-        Ok(Hold { log: self, _lock: self.lock()? })
-    }
-
     /// Appends while the lock is held; what it gives back is to be synced.
-    fn append_locked(
+    pub(super) fn append_locked(
         &self,
         origin: &Origin,
         entries: &[Entry<'_>],
@@ -161,7 +148,7 @@ impl Log {
         Ok((file, path))
     }
 
-    fn sync(&self, (file, path): (File, PathBuf)) -> Result<(), Error> {
+    pub(super) fn sync(&self, (file, path): (File, PathBuf)) -> Result<(), Error> {
         match self.syncs {
             true => file.sync_data().map_err(|error| Error::Unsynced { path, error }),
             false => Ok(()),
@@ -179,12 +166,12 @@ impl Log {
     ) -> Result<(), Error> {
         end.head.hash = sha256(&[end.head.hash, torn.hash].concat());
         let reason = format!("a line of {} bytes was left unfinished", torn.bytes);
-        let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LogRecovered, Outcome::Done) };
+        let entry = Entry { reason: Some(&reason), ..Entry::new(Event::LOG_RECOVERED, Outcome::Done) };
         write_line(out, &entry, &mut end.head, origin, &self.instance, key)
     }
 
     /// An exclusive flock(2) on the folder; the kernel lets go of a dead process's lock.
-    fn lock(&self) -> Result<Lock, Error> {
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
         let failed = |error| Error::file("lock", &self.path, error);
         let folder = File::from(self.folder.try_clone().map_err(failed)?);
         loop {
@@ -196,7 +183,7 @@ impl Log {
     }
 
     /// Where the log ends, and at which time it goes on: never before the last line's.
-    fn end(&self) -> Result<End, Error> {
+    pub(super) fn end(&self) -> Result<End, Error> {
         let mut head = Head::start();
         let (mut torn, mut open) = (None, false);
         let mut latest = None;
@@ -254,7 +241,7 @@ impl Log {
     }
 
     /// Opens a segment for appending; makes it where it is new.
-    fn open_segment(&self, name: &str) -> Result<(File, PathBuf), Error> {
+    pub(super) fn open_segment(&self, name: &str) -> Result<(File, PathBuf), Error> {
         let path = self.path.join(name);
         if let Some(held) = self.held(name) {
             return held.map(|file| (file, path.clone())).map_err(|error| Error::file("hold", &path, error));
@@ -274,7 +261,7 @@ impl Log {
 
 /// The lock of a writer.
 #[derive(Debug)]
-struct Lock(File);
+pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -283,35 +270,12 @@ impl Drop for Lock {
     }
 }
 
-/// The log, locked by this process.
-#[cfg(feature = "admin")]
-#[derive(Debug)]
-pub struct Hold<'l> {
-    log: &'l Log,
-    _lock: Lock,
-}
-
-#[cfg(feature = "admin")]
-impl Hold<'_> {
-    /// Number and hash of the last whole line; 0 and zeros where there is none.
-    pub fn last(&self) -> Result<(u64, [u8; 32]), Error> {
-        let end = self.log.end()?;
-        Ok((end.head.seq, end.head.hash))
-    }
-
-    /// Appends one entry, synced, and lets go.
-    pub fn append(self, entry: &Entry<'_>, key: &LogKey<'_>) -> Result<(), Error> {
-        let written = self.log.append_locked(&Origin::of_this_process(), std::slice::from_ref(entry), Some(key))?;
-        self.log.sync(written)
-    }
-}
-
 /// Where the next line goes.
-struct End {
-    head: Head,
+pub(super) struct End {
+    pub(super) head: Head,
     torn: Option<Torn>,
     open: bool,
-    name: String,
+    pub(super) name: String,
 }
 
 /// One write; what a full disk took of it is cut off again, so that the log stays whole.

@@ -3,11 +3,15 @@
 
 mod append;
 #[cfg(feature = "admin")]
+mod events;
+#[cfg(feature = "admin")]
 mod filter;
 #[cfg(feature = "admin")]
 mod follow;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(feature = "admin")]
+mod hold;
 mod origin;
 #[cfg(feature = "admin")]
 mod prune;
@@ -25,13 +29,13 @@ mod verify;
 
 use std::path::PathBuf;
 
-#[cfg(feature = "admin")]
-pub use append::Hold;
 pub use append::{Log, Recorded};
 #[cfg(feature = "admin")]
 pub use filter::{Filter, parse_time};
 #[cfg(feature = "admin")]
 pub use follow::{Follower, follow};
+#[cfg(feature = "admin")]
+pub use hold::Hold;
 pub use origin::Origin;
 #[cfg(feature = "admin")]
 pub use prune::{NextStub, Pruning, finish_pruning};
@@ -72,7 +76,7 @@ pub enum Error {
     Instance(#[from] crate::instance::Error),
     /// A record can't be put into words.
     #[error("access log: can't write a record: {0}")]
-    Json(serde_json::Error),
+    Json(#[from] serde_json::Error),
 }
 
 impl Error {

@@ -195,7 +195,7 @@ mod tests {
             let mut out = Vec::new();
             for day in 1..=3 {
                 head.time = format!("2026-{month:02}-{day:02}T00:00:00.000000Z");
-                let entry = Entry { generation: Some(month), ..Entry::new(Event::SecretSet, Outcome::Done) };
+                let entry = Entry { generation: Some(month), ..Entry::new(Event::SECRET_SET, Outcome::Done) };
                 write_line(&mut out, &entry, &mut head, &Origin::of_this_process(), "i", Some(key)).unwrap();
                 heads.push(format!("{}:{}", head.seq, hex(&head.hash)));
             }

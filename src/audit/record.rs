@@ -1,73 +1,26 @@
 //! The shape of a line.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Error, Origin};
 use crate::vault::{AuditKey, sha256};
 
-/// What a record tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
+/// What a record tells of, as the log names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Event(pub(super) &'static str);
+
+impl Event {
     /// A launch asked for a secret.
-    #[serde(rename = "secret.access")]
-    SecretAccess,
+    pub const SECRET_ACCESS: Self = Self("secret.access");
     /// A launch of an agent to which the chain grants nothing.
-    #[serde(rename = "agent.start")]
-    AgentStart,
+    pub const AGENT_START: Self = Self("agent.start");
     /// execve(2) failed after its grants were recorded: the agent never ran.
-    #[serde(rename = "launch.failed")]
-    LaunchFailed,
-    /// A value was stored.
-    #[serde(rename = "secret.set")]
-    SecretSet,
-    /// A value was stored in the place of an older one.
-    #[serde(rename = "secret.rotate")]
-    SecretRotate,
-    /// A version was revoked, its value wiped.
-    #[serde(rename = "secret.revoke")]
-    SecretRevoke,
-    /// A version that no run needs any more was removed.
-    #[serde(rename = "secret.retire")]
-    SecretRetire,
-    /// A secret was removed.
-    #[serde(rename = "secret.remove")]
-    SecretRemove,
-    /// A scope was changed.
-    #[serde(rename = "secret.scope")]
-    SecretScope,
-    /// A rotation schedule was changed.
-    #[serde(rename = "secret.schedule")]
-    SecretSchedule,
-    /// A key slot was filled.
-    #[serde(rename = "key.add")]
-    KeyAdd,
-    /// A key slot was emptied.
-    #[serde(rename = "key.remove")]
-    KeyRemove,
-    /// The vault was sealed anew under another root key.
-    #[serde(rename = "key.rotate")]
-    KeyRotate,
-    /// A chain's definition was approved.
-    #[serde(rename = "chain.approve")]
-    ChainApprove,
+    pub const LAUNCH_FAILED: Self = Self("launch.failed");
     /// A supervised agent ended.
-    #[serde(rename = "agent.end")]
-    AgentEnd,
-    /// A run was begun by hand.
-    #[serde(rename = "run.start")]
-    RunStart,
-    /// A run was ended by hand.
-    #[serde(rename = "run.end")]
-    RunEnd,
-    /// An instance was made.
-    #[serde(rename = "instance.init")]
-    InstanceInit,
+    pub const AGENT_END: Self = Self("agent.end");
     /// A writer died in the middle of a line; the line before is what it left.
-    #[serde(rename = "log.recovered")]
-    LogRecovered,
-    /// Whole months at the beginning were removed.
-    #[serde(rename = "log.pruned")]
-    LogPruned,
+    pub const LOG_RECOVERED: Self = Self("log.recovered");
 }
 
 /// How it came out.
@@ -139,38 +92,9 @@ impl Entry<'_> {
     }
 }
 
-/// All fields of a line but its MAC, in their order.
-#[derive(Serialize)]
-struct Line<'a> {
-    v: u8,
-    seq: u64,
-    time: &'a str,
-    event: Event,
-    outcome: Outcome,
-    chain: Option<&'a str>,
-    agent: Option<&'a str>,
-    run: Option<&'a str>,
-    secret: Option<&'a str>,
-    version: Option<u32>,
-    reason: Option<&'a str>,
-    instance: &'a str,
-    generation: Option<u64>,
-    host: &'a str,
-    uid: u32,
-    pid: i32,
-    start: Option<u64>,
-    command: Option<&'a str>,
-    fence: Option<&'a str>,
-    memory: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    milliseconds: Option<u64>,
-    prev: &'a str,
-}
-
 /// A line as it was read back.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(not(feature = "admin"), allow(dead_code))] // Each must be there for it to be a record.
 #[allow(missing_docs)] // The fields are those of docs/access-log.md.
 pub struct Record {
     pub v: u8,
@@ -249,41 +173,44 @@ pub(super) fn write_line(
     key: Option<AuditKey<'_>>,
 ) -> Result<(), Error> {
     let start = out.len();
-    let line = Line {
-        v: 1,
-        seq: head.seq.saturating_add(1),
-        time: &head.time,
-        event: entry.event,
-        outcome: entry.outcome,
-        chain: entry.chain,
-        agent: entry.agent,
-        run: entry.run,
-        secret: entry.secret,
-        version: entry.version,
-        reason: entry.reason,
-        instance,
-        generation: entry.generation,
-        host: &origin.host,
-        uid: origin.uid,
-        pid: origin.pid,
-        start: origin.start,
-        command: entry.command,
-        fence: entry.fence,
-        memory: entry.memory,
-        status: entry.status,
-        milliseconds: entry.milliseconds,
-        prev: &hex(&head.hash),
-    };
-    serde_json::to_writer(&mut *out, &line).map_err(Error::Json)?;
-    // The MAC covers every byte before its own field.
-    out.pop();
+    let seq = head.seq.saturating_add(1);
+    let mut json = serde_json::Serializer::new(&mut *out);
+    let mut line = json.serialize_map(None)?;
+    line.serialize_entry("v", &1)?;
+    line.serialize_entry("seq", &seq)?;
+    line.serialize_entry("time", &head.time)?;
+    line.serialize_entry("event", &entry.event)?;
+    line.serialize_entry("outcome", &entry.outcome)?;
+    line.serialize_entry("chain", &entry.chain)?;
+    line.serialize_entry("agent", &entry.agent)?;
+    line.serialize_entry("run", &entry.run)?;
+    line.serialize_entry("secret", &entry.secret)?;
+    line.serialize_entry("version", &entry.version)?;
+    line.serialize_entry("reason", &entry.reason)?;
+    line.serialize_entry("instance", instance)?;
+    line.serialize_entry("generation", &entry.generation)?;
+    line.serialize_entry("host", &origin.host)?;
+    line.serialize_entry("uid", &origin.uid)?;
+    line.serialize_entry("pid", &origin.pid)?;
+    line.serialize_entry("start", &origin.start)?;
+    line.serialize_entry("command", &entry.command)?;
+    line.serialize_entry("fence", &entry.fence)?;
+    line.serialize_entry("memory", &entry.memory)?;
+    if let Some(status) = entry.status {
+        line.serialize_entry("status", &status)?;
+    }
+    if let Some(milliseconds) = entry.milliseconds {
+        line.serialize_entry("milliseconds", &milliseconds)?;
+    }
+    line.serialize_entry("prev", &hex(&head.hash))?;
+    // Not ended: the MAC covers every byte before its own field.
     let mac = key.map(|key| hex(&key.mac(out.get(start..).unwrap_or_default())));
     out.extend_from_slice(MAC_FIELD);
     match mac {
         Some(mac) => out.extend_from_slice(format!("\"{mac}\"}}").as_bytes()),
         None => out.extend_from_slice(b"null}"),
     }
-    head.seq = line.seq;
+    head.seq = seq;
     head.hash = sha256(out.get(start..).unwrap_or_default());
     out.push(b'\n');
     Ok(())
@@ -339,7 +266,7 @@ mod tests {
     fn a_line_splits_into_what_its_mac_covers_and_the_mac() {
         let mut out = Vec::new();
         let mut head = Head { time: "2026-03-07T09:15:02.482113Z".into(), ..Head::start() };
-        let entry = Entry { command: Some("a\"b\n"), ..Entry::new(Event::SecretAccess, Outcome::Denied) };
+        let entry = Entry { command: Some("a\"b\n"), ..Entry::new(Event::SECRET_ACCESS, Outcome::Denied) };
         write_line(&mut out, &entry, &mut head, &Origin::of_this_process(), "i", None).unwrap();
         let line = out.strip_suffix(b"\n").unwrap();
         assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 0);

@@ -138,7 +138,7 @@ mod tests {
             let entry = Entry {
                 secret: Some(names[number as usize % 3]),
                 reason: Some("\"secret\":\"A\""),
-                ..Entry::new(Event::SecretAccess, Outcome::Denied)
+                ..Entry::new(Event::SECRET_ACCESS, Outcome::Denied)
             };
             let mut out = Vec::new();
             write_line(&mut out, &entry, &mut head, &origin, "i", None).unwrap();

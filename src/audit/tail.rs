@@ -95,7 +95,7 @@ mod tests {
         let mut out = Vec::new();
         let mut head = Head { time: "2026-03-07T09:15:02.482113Z".into(), ..Head::start() };
         for _ in 0..count {
-            let entry = Entry::new(Event::SecretAccess, Outcome::Denied);
+            let entry = Entry::new(Event::SECRET_ACCESS, Outcome::Denied);
             write_line(&mut out, &entry, &mut head, &Origin::of_this_process(), "i", None).unwrap();
         }
         (out, head)

@@ -61,7 +61,7 @@ fn run<'a>(site: &Site<'a>, arena: &'a Arena, core_limit: u64) -> Result<Done, F
     let launched = || -> Result<Infallible, Failure> {
         let fence = raise(site, &program)?;
         site.remember_enclosure(fence.enclosure);
-        let entry = site.entry(Event::SecretAccess, Outcome::Granted, arena.protection());
+        let entry = site.entry(Event::SECRET_ACCESS, Outcome::Granted, arena.protection());
         let key = site.key().ok_or_else(|| Failure::new(Status::Other, "the key of the access log is not known"))?;
         let recorded = site.log.grant(&entry, &secrets, &key).map_err(|error| match error {
             audit::Error::Unsynced { .. } => site.never_ran(error.into(), arena),

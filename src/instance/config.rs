@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use super::{Access, Error, KeySource, Tree, kind_of, read_trusted};
 
 /// 128 bits in the usual text form (RFC 9562, section 4).
@@ -34,13 +36,9 @@ impl Uuid {
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, byte) in self.0.iter().enumerate() {
-            if matches!(at, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        let number = u128::from_be_bytes(self.0);
+        let [b, c, d] = [80, 64, 48].map(|bits| number >> bits & 0xffff);
+        write!(f, "{:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", number >> 96, number & 0xffff_ffff_ffff)
     }
 }
 
@@ -69,7 +67,7 @@ pub struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What a launch does that does not say `--fence`.
-    pub fence: FencePolicy,
+    pub fence: Fence,
     /// Whether a definition must have been approved.
     pub approval: ApprovalPolicy,
     /// Whether a record is on stable storage before the agent starts.
@@ -83,7 +81,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         let approval = ApprovalPolicy::NotRequired;
-        Self { fence: FencePolicy::Auto, approval, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 }
+        Self { fence: Fence::Auto, approval, audit: AuditSync::Always, warn_when_due: true, run_idle_hours: 24 }
     }
 }
 
@@ -96,15 +94,15 @@ pub enum AuditSync {
     None,
 }
 
-/// `policy.fence` of instance.json.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum FencePolicy {
-    /// As well as the system can.
+/// Whether a launch is fenced: `--fence`, else `policy.fence` of instance.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub enum Fence {
+    /// As well as this system can; a warning where it can't.
     #[default]
     Auto,
-    /// Or not at all.
+    /// Or refuse.
     Require,
-    /// Without.
+    /// Not at all: for an orchestrator, which launches agents itself.
     Off,
 }
 
@@ -163,104 +161,60 @@ impl Instance {
 
 impl Policy {
     fn from_tree(tree: &Tree) -> Result<Self, String> {
+        known_fields(tree, "policy.", &["fence", "require_approval", "audit", "warn_when_due", "run_idle_hours"])?;
         let mut policy = Self::default();
-        let fields: &mut [(&str, &mut dyn Setting)] = &mut [
-            ("fence", &mut policy.fence),
-            ("require_approval", &mut policy.approval),
-            ("audit", &mut policy.audit),
-            ("warn_when_due", &mut policy.warn_when_due),
-            ("run_idle_hours", &mut policy.run_idle_hours),
-        ];
-        known_fields(tree, "policy.", &fields.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
-        for (name, setting) in fields {
-            if let Some(value) = tree.get(name) {
-                setting.set(value).map_err(|expected| format!("policy.{name} is {expected}"))?;
+        for (name, value) in tree.members() {
+            let fault = |expected: &str| format!("policy.{name} is {expected}");
+            let flag = || match value {
+                Tree::Bool(flag) => Ok(*flag),
+                other => Err(fault(&format!("{}, not true or false", kind_of(other)))),
+            };
+            match name.as_str() {
+                "fence" => {
+                    let fence = value.as_str().and_then(|text| Fence::from_str(text, false).ok());
+                    policy.fence = fence.ok_or_else(|| fault("none of auto, require, off"))?;
+                }
+                "require_approval" if flag()? => policy.approval = ApprovalPolicy::Required,
+                "require_approval" => policy.approval = ApprovalPolicy::NotRequired,
+                "audit" => policy.audit = audit_sync(value).map_err(|expected| fault(&expected))?,
+                "warn_when_due" => policy.warn_when_due = flag()?,
+                _ => match value {
+                    Tree::Number(Some(hours @ 1..=8760)) => policy.run_idle_hours = *hours,
+                    _ => return Err(fault("not a number from 1 to 8760")),
+                },
             }
         }
         Ok(policy)
     }
 }
 
-/// A field of the policy. The error completes `policy.NAME is ...`.
-trait Setting {
-    fn set(&mut self, value: &Tree) -> Result<(), String>;
-}
-
-impl Setting for FencePolicy {
-    fn set(&mut self, value: &Tree) -> Result<(), String> {
-        *self = match value.as_str() {
-            Some("auto") => Self::Auto,
-            Some("require") => Self::Require,
-            Some("off") => Self::Off,
-            _ => return Err("none of auto, require, off".into()),
-        };
-        Ok(())
-    }
-}
-
-impl Setting for ApprovalPolicy {
-    fn set(&mut self, value: &Tree) -> Result<(), String> {
-        let mut is_required = false;
-        is_required.set(value)?;
-        *self = if is_required { Self::Required } else { Self::NotRequired };
-        Ok(())
-    }
-}
-
-impl Setting for AuditSync {
-    fn set(&mut self, value: &Tree) -> Result<(), String> {
-        let Tree::Object(members) = value else { return Err(format!("{}, not an object", kind_of(value))) };
-        *self = match members.as_slice() {
-            [] => Self::Always,
-            [(name, Tree::String(text))] if name == "sync" && text == "always" => Self::Always,
-            [(name, Tree::String(text))] if name == "sync" && text == "none" => Self::None,
-            _ => return Err(r#"none of {"sync": "always"}, {"sync": "none"}"#.into()),
-        };
-        Ok(())
-    }
-}
-
-impl Setting for bool {
-    fn set(&mut self, value: &Tree) -> Result<(), String> {
-        match value {
-            Tree::Bool(value) => *self = *value,
-            other => return Err(format!("{}, not true or false", kind_of(other))),
-        }
-        Ok(())
-    }
-}
-
-impl Setting for u64 {
-    fn set(&mut self, value: &Tree) -> Result<(), String> {
-        match value {
-            Tree::Number(Some(hours @ 1..=8760)) => *self = *hours,
-            _ => return Err("not a number from 1 to 8760".into()),
-        }
-        Ok(())
+fn audit_sync(tree: &Tree) -> Result<AuditSync, String> {
+    let Tree::Object(members) = tree else { return Err(format!("{}, not an object", kind_of(tree))) };
+    match members.as_slice() {
+        [] => Ok(AuditSync::Always),
+        [(name, Tree::String(text))] if name == "sync" && text == "always" => Ok(AuditSync::Always),
+        [(name, Tree::String(text))] if name == "sync" && text == "none" => Ok(AuditSync::None),
+        _ => Err(r#"none of {"sync": "always"}, {"sync": "none"}"#.into()),
     }
 }
 
 fn key_source(folder: &Path, tree: &Tree) -> Result<KeySource, String> {
-    let within = |fault: String| format!("key: {fault}");
-    let source = string(tree, "source").map_err(within)?;
-    let fields: &[&str] = match source {
-        "file" => &["source", "path"],
-        "systemd-credential" => &["source", "name"],
-        "command" => &["source", "argv"],
-        "passphrase" => &["source"],
-        _ => return Err("key.source is none of file, systemd-credential, command, passphrase".into()),
-    };
-    known_fields(tree, "key.", fields)?;
-    match source {
-        "file" => Ok(KeySource::File(folder.join(string(tree, "path").map_err(within)?))),
+    let text = |field| string(tree, field).map_err(|fault| format!("key: {fault}"));
+    match text("source")? {
+        "file" => {
+            known_fields(tree, "key.", &["source", "path"])?;
+            Ok(KeySource::File(folder.join(text("path")?)))
+        }
         "systemd-credential" => {
-            let name = string(tree, "name").map_err(within)?;
-            match name.is_empty() || name.contains('/') || name.starts_with('.') {
+            known_fields(tree, "key.", &["source", "name"])?;
+            let name = text("name")?;
+            match name.contains('/') || name.starts_with('.') {
                 true => Err("key.name is not the name of a credential".into()),
                 false => Ok(KeySource::SystemdCredential(name.to_owned())),
             }
         }
         "command" => {
+            known_fields(tree, "key.", &["source", "argv"])?;
             let argv: Option<Vec<String>> = match tree.get("argv") {
                 Some(Tree::Array(words)) => words.iter().map(|word| word.as_str().map(str::to_owned)).collect(),
                 _ => None,
@@ -270,7 +224,8 @@ fn key_source(folder: &Path, tree: &Tree) -> Result<KeySource, String> {
                 .map(KeySource::Command)
                 .ok_or_else(|| "key.argv is not a list of strings that begins with an absolute path".into())
         }
-        _ => Ok(KeySource::Passphrase),
+        "passphrase" => known_fields(tree, "key.", &["source"]).map(|()| KeySource::Passphrase),
+        _ => Err("key.source is none of file, systemd-credential, command, passphrase".into()),
     }
 }
 
@@ -328,7 +283,7 @@ mod tests {
         let good = with_key(r#"{"source":"passphrase"}"#);
         let policy = |text: &str| instance(&good.replace("\"runs\":", &format!("{text}\"runs\":"))).unwrap().policy;
         let default = Policy {
-            fence: FencePolicy::Auto,
+            fence: Fence::Auto,
             approval: ApprovalPolicy::NotRequired,
             audit: AuditSync::Always,
             warn_when_due: true,
@@ -336,7 +291,7 @@ mod tests {
         };
         assert_eq!(policy(""), default);
         assert_eq!(policy("\"policy\":{},"), default);
-        assert_eq!(policy("\"policy\":{\"fence\":\"off\"},"), Policy { fence: FencePolicy::Off, ..default });
+        assert_eq!(policy("\"policy\":{\"fence\":\"off\"},"), Policy { fence: Fence::Off, ..default });
         assert_eq!(policy("\"policy\":{\"warn_when_due\":false},"), Policy { warn_when_due: false, ..default });
     }
 

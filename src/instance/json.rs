@@ -38,9 +38,14 @@ impl Tree {
 
     /// The member of an object.
     pub fn get(&self, key: &str) -> Option<&Tree> {
+        self.members().iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The members of an object, in their order; anything else has none.
+    pub fn members(&self) -> &[(String, Tree)] {
         match self {
-            Self::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
-            _ => None,
+            Self::Object(members) => members,
+            _ => &[],
         }
     }
 
@@ -52,24 +57,23 @@ impl Tree {
         }
     }
 
-    /// Each string in it, keys too, in no particular order.
+    /// Each string in it, keys too.
     pub fn strings(&self) -> Vec<&str> {
         let mut found = Vec::new();
-        let mut open = vec![self];
-        while let Some(tree) = open.pop() {
-            match tree {
-                Self::String(text) => found.push(text.as_str()),
-                Self::Array(elements) => open.extend(elements),
-                Self::Object(members) => {
-                    for (key, value) in members {
-                        found.push(key);
-                        open.push(value);
-                    }
-                }
-                Self::Null | Self::Bool(_) | Self::Number(_) => {}
-            }
-        }
+        self.add_strings(&mut found);
         found
+    }
+
+    fn add_strings<'t>(&'t self, found: &mut Vec<&'t str>) {
+        match self {
+            Self::String(text) => found.push(text),
+            Self::Array(elements) => elements.iter().for_each(|element| element.add_strings(found)),
+            Self::Object(members) => members.iter().for_each(|(key, value)| {
+                found.push(key);
+                value.add_strings(found);
+            }),
+            Self::Null | Self::Bool(_) | Self::Number(_) => {}
+        }
     }
 }
 

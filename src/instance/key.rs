@@ -34,6 +34,7 @@ pub enum InstanceKey<'a> {
     /// A passphrase: opens slots of kind 2, through Argon2id.
     Passphrase(&'a [u8]),
     /// What a recovery code stands for: opens slots of kind 3.
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))] // A launch is given none.
     Recovery(&'a [u8; RECOVERY_KEY]),
 }
 
@@ -129,13 +130,9 @@ pub fn read_key<'a>(source: &mut impl Read, name: &str, arena: &'a Arena) -> Res
 fn decode_hex(text: &[u8], key: &mut [u8; 32]) -> bool {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     for (place, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-        match pair {
-            &[high, low] => match (digit(high), digit(low)) {
-                (Some(high), Some(low)) => *place = high << 4 | low,
-                _ => return false,
-            },
-            _ => return false,
-        }
+        let &[high, low] = pair else { return false };
+        let (Some(high), Some(low)) = (digit(high), digit(low)) else { return false };
+        *place = high << 4 | low;
     }
     true
 }

@@ -6,28 +6,30 @@ pub mod fuzzing;
 mod json;
 mod key;
 mod locate;
-#[cfg(feature = "admin")]
-mod pending;
 mod prompt;
 mod random;
+#[cfg(feature = "admin")]
+mod replace;
 mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{ApprovalPolicy, AuditSync, FencePolicy, Instance, Policy, Uuid};
+pub use config::{ApprovalPolicy, AuditSync, Fence, Instance, Policy, Uuid};
 pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
-pub use locate::{defaults_for_init, find};
+pub use locate::find;
 #[cfg(feature = "admin")]
-pub use pending::PendingKey;
+pub(crate) use locate::{below_home, variable};
 pub use prompt::ask;
 #[cfg(feature = "admin")]
 pub(crate) use prompt::previous_character;
 pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
-pub(crate) use trusted::replace_file;
+pub use replace::PendingKey;
+#[cfg(feature = "admin")]
+pub(crate) use replace::{beside, folder_of, replace_file, replace_with, sync_folder};
+pub(crate) use trusted::read_up_to;
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
-pub(crate) use trusted::{read_up_to, sync_folder};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

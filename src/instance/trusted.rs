@@ -2,15 +2,15 @@
 //!
 //! Everything is checked on the open descriptor, so that what was checked is what is read.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_descriptor, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::unistd::geteuid;
 
 use super::Error;
@@ -29,7 +29,7 @@ pub enum Access {
 
 /// Opens a file for reading that root or the caller owns, without following a final symbolic link.
 pub fn open(path: &Path, access: Access) -> Result<File, Error> {
-    check_folder(path)?;
+    check_folder(folder_of(path), stat(folder_of(path)))?;
     checked(path, open_descriptor(path, FLAGS, Mode::empty()), access)
 }
 
@@ -37,9 +37,8 @@ pub fn open(path: &Path, access: Access) -> Result<File, Error> {
 pub fn open_with_folder(path: &Path, access: Access) -> Result<(OwnedFd, File), Error> {
     let (parent, failed) = (folder_of(path), |errno: Errno| Error::file("open", path, errno));
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = File::from(open_descriptor(parent, flags, Mode::empty()).map_err(failed)?);
-    check_folder_metadata(parent, &folder.metadata().map_err(|error| Error::file("stat", parent, error))?)?;
-    let folder = OwnedFd::from(folder);
+    let folder = open_descriptor(parent, flags, Mode::empty()).map_err(failed)?;
+    check_folder(parent, fstat(&folder))?;
     let name = path.file_name().unwrap_or_default();
     let file = checked(path, openat(&folder, name, FLAGS, Mode::empty()), access)?;
     Ok((folder, file))
@@ -59,8 +58,7 @@ pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
         }
         opened => opened.map_err(|errno| Error::file("open", path, errno))?,
     };
-    let metadata = File::from(fd.try_clone().map_err(|error| Error::file("open", path, error))?).metadata();
-    check_folder_metadata(path, &metadata.map_err(|error| Error::file("stat", path, error))?)?;
+    check_folder(path, fstat(&fd))?;
     Ok(fd)
 }
 
@@ -88,47 +86,40 @@ pub fn read(path: &Path, access: Access) -> Result<Vec<u8>, Error> {
 }
 
 fn check(path: &Path, file: &File, access: Access) -> Result<(), Error> {
-    let metadata = file.metadata().map_err(|error| Error::file("stat", path, error))?;
-    if !metadata.is_file() {
+    let stat = fstat(file).map_err(|errno| Error::file("stat", path, errno))?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(untrusted(path, "is not a regular file", "put a regular file in its place"));
     }
-    check_owner(path, metadata.uid())?;
-    let mode = metadata.mode() & 0o7777;
+    check_owner(path, stat.st_uid)?;
+    let mode = stat.st_mode & 0o7777;
     let (forbidden, fault, mend) = match access {
         Access::OthersRead => (0o022, "others can write it", "chmod go-w"),
         Access::OwnerOnly => (0o077, "others have access to the key", "chmod 600"),
         Access::Credential => (0o027, "others have access to the key", "chmod 400"),
     };
-    if mode & forbidden != 0 {
-        let fault = format!("has mode {mode:04o}: {fault}");
-        return Err(untrusted(path, fault, format!("{mend} {}", path.display())));
+    match mode & forbidden {
+        0 => Ok(()),
+        _ => Err(untrusted(path, format!("has mode {mode:04o}: {fault}"), format!("{mend} {}", path.display()))),
     }
-    Ok(())
-}
-
-/// Who can write to the folder can put another file there.
-fn check_folder(path: &Path) -> Result<(), Error> {
-    let folder = folder_of(path);
-    let metadata = std::fs::metadata(folder).map_err(|error| Error::file("open", path, error))?;
-    check_folder_metadata(folder, &metadata)
 }
 
 fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn check_folder_metadata(folder: &Path, metadata: &Metadata) -> Result<(), Error> {
-    check_owner(folder, metadata.uid())?;
-    let mode = metadata.mode() & 0o7777;
+/// Who can write to the folder can put another file there.
+fn check_folder(folder: &Path, stat: Result<FileStat, Errno>) -> Result<(), Error> {
+    let stat = stat.map_err(|errno| Error::file("open", folder, errno))?;
+    check_owner(folder, stat.st_uid)?;
+    let mode = stat.st_mode & 0o7777;
     let sticky = mode & 0o1000 != 0;
-    if mode & 0o022 != 0 && !sticky {
-        let fault = format!("has mode {mode:04o}: others can replace files in it");
-        return Err(untrusted(folder, fault, format!("chmod go-w {}", folder.display())));
+    match mode & 0o022 == 0 || sticky {
+        true => Ok(()),
+        false => {
+            let fault = format!("has mode {mode:04o}: others can replace files in it");
+            Err(untrusted(folder, fault, format!("chmod go-w {}", folder.display())))
+        }
     }
-    Ok(())
 }
 
 fn check_owner(path: &Path, owner: u32) -> Result<(), Error> {
@@ -156,33 +147,6 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io
         }
     }
     Ok(length)
-}
-
-/// fsync of a folder: makes a rename or a new file in it durable (fsync(2)).
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd: OwnedFd =
-        open_descriptor(folder, flags, Mode::empty()).map_err(|errno| Error::file("open", folder, errno))?;
-    nix::unistd::fsync(fd.as_fd()).map_err(|errno| Error::file("sync", folder, errno))
-}
-
-/// Puts a file in place, whole or not at all: written beside it, synced, renamed.
-#[cfg(feature = "admin")]
-pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let failed = |error| Error::file("write", path, error);
-    // Left by a writer that was killed.
-    let _ = std::fs::remove_file(&temporary);
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(&temporary).map_err(failed)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)?;
-    sync_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, ValueEnum};
 use nix::unistd::getpid;
 
-use super::{Failure, Fence, Keep, Status};
+use super::{Failure, Keep, Status};
+use crate::instance::Fence;
 use crate::memory::{CoreFiles, adopt, is_open};
 use crate::policy::{AgentName, ChainName, RunId};
 use crate::text::usage_error;

@@ -14,8 +14,7 @@ use crate::vault::{Contents, Secret};
 /// The longest `NAME=value` with its NUL: MAX_ARG_STRLEN of execve(2), 32 pages of 4 KiB.
 const MAX_ASSIGNMENT: usize = 131_072;
 
-/// What execve(2) is called with. There is no other way to run an agent.
-#[derive(Debug)]
+/// What execve(2) is called with. There is no other way to run an agent. It has no Debug: nothing prints it.
 pub struct Environment<'a> {
     variables: Vec<Variable<'a>>,
     files: Vec<OwnedFd>,
@@ -33,12 +32,6 @@ impl AsRef<CStr> for Variable<'_> {
             Self::Plain(text) => text,
             Self::Secret(text) => text,
         }
-    }
-}
-
-impl std::fmt::Debug for Variable<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "[{}]", String::from_utf8_lossy(name_of(self.as_ref())))
     }
 }
 

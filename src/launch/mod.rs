@@ -23,7 +23,7 @@ pub use command::{Program, resolve, search};
 pub use environment::Environment;
 pub use exec::become_agent;
 pub use failure::{Failure, Status};
-pub use fence::{Enclosure, Fence, Keep, Raised, raise};
+pub use fence::{Enclosure, Keep, Raised, raise};
 pub use inherited::Inherited;
 pub use mask::{Masking, Plumbing, relay};
 #[cfg(feature = "admin")]

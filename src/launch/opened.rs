@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
 
 use super::due::warn_of_overdue;
 use super::environment::check_length;
@@ -53,7 +54,10 @@ fn decide_and_pin<'a>(
             site.remember_key(&vault);
             let pins = match &sealed {
                 Some(sealed) => vault.open_pins(&site.run, sealed, &runs.file(&site.run))?,
-                None => Pins::new(site.arguments.chain.clone(), now()),
+                None => {
+                    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+                    Pins::new(site.arguments.chain.clone(), now)
+                }
             };
             let contents = vault.lookup(&names)?;
             let grants = judge(site, definition, inherited, &vault, &contents, &pins)?;
@@ -105,11 +109,6 @@ fn judge(
         true => failure.and(format_args!("start a new run, or begin this one anew: mentiko run end {}", site.run)),
         false => failure,
     })
-}
-
-/// Seconds since 1970, UTC.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl<'a> Decided<'a> {

@@ -6,9 +6,9 @@ use std::path::Path;
 use nix::unistd::{Uid, geteuid};
 
 use super::privileges::{Target, target};
-use super::{Arguments, Enclosure, Failure, Fence, Status};
+use super::{Arguments, Enclosure, Failure, Status};
 use crate::audit::{self, Entry, Event, Log, Origin, Outcome};
-use crate::instance::{FencePolicy, Instance, find, uuid_v7};
+use crate::instance::{Fence, Instance, find, uuid_v7};
 use crate::memory::{Arena, Protection, with_wiped_stack};
 use crate::policy::RunId;
 use crate::vault::{LogKey, Vault};
@@ -53,11 +53,7 @@ impl<'a> Site<'a> {
 
     /// Whether a fence is wanted: as the command line says, else as the instance's policy.
     pub fn fence(&self) -> Fence {
-        self.arguments.fence.unwrap_or(match self.instance.policy.fence {
-            FencePolicy::Auto => Fence::Auto,
-            FencePolicy::Require => Fence::Require,
-            FencePolicy::Off => Fence::Off,
-        })
+        self.arguments.fence.unwrap_or(self.instance.policy.fence)
     }
 
     /// Whether there may be more launches in this run. A run that this launch made up is known to its
@@ -143,7 +139,7 @@ impl<'a> Site<'a> {
             .map(|(denial, reason)| Entry {
                 secret: denial.secret.as_ref().map(|name| name.as_str()),
                 reason: Some(reason),
-                ..self.entry(Event::SecretAccess, Outcome::Denied, arena.protection())
+                ..self.entry(Event::SECRET_ACCESS, Outcome::Denied, arena.protection())
             })
             .collect();
         match self.append_anyhow(&Origin::of_this_process(), &entries, arena) {
@@ -196,7 +192,7 @@ impl<'a> Site<'a> {
             status: Some(status),
             milliseconds: Some(milliseconds),
             memory: None,
-            ..self.entry(Event::AgentEnd, Outcome::Done, arena.protection())
+            ..self.entry(Event::AGENT_END, Outcome::Done, arena.protection())
         };
         Ok(self.append_anyhow(origin, &[entry], arena)?)
     }
@@ -206,7 +202,7 @@ impl<'a> Site<'a> {
     pub fn never_ran(&self, failure: Failure, arena: &'a Arena) -> Failure {
         let reason = failure.to_string();
         let entry =
-            Entry { reason: Some(&reason), ..self.entry(Event::LaunchFailed, Outcome::Failed, arena.protection()) };
+            Entry { reason: Some(&reason), ..self.entry(Event::LAUNCH_FAILED, Outcome::Failed, arena.protection()) };
         match self.log.append(&[entry], self.key().as_ref()) {
             Ok(()) => failure.settled(),
             Err(error) => failure.settled().and(format_args!("and that could not be recorded: {error}")),

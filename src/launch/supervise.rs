@@ -35,7 +35,7 @@ pub enum Mode {
         /// Whether the supervisor masks, for which it needs the values.
         masks: bool,
         /// What the supervisor waits at.
-        running: Running,
+        _running: Running,
     },
 }
 
@@ -93,7 +93,7 @@ pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
             drop(running);
             // First, so that a failure of what follows is told too.
             let masks = plumbing.is_some();
-            let mode = Mode::Supervised { parent, ignored_sigchld, masks, running: Running(alive) };
+            let mode = Mode::Supervised { parent, ignored_sigchld, masks, _running: Running(alive) };
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed)?;
             plumbing.map(Plumbing::attach).transpose().map_err(failed)?;
             Ok(Side::Agent(mode))

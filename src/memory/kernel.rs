@@ -1,13 +1,12 @@
 //! Kernel calls that have no safe wrapper, each made safe here.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
-use nix::pty::Winsize;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
@@ -87,25 +86,10 @@ fn with_borrowed<T>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     call(borrowed.as_fd())
 }
 
-/// Which version of Landlock the kernel has, if it has any (landlock_create_ruleset(2)).
-#[cfg(feature = "admin")]
-pub fn landlock_version() -> Result<libc::c_long, Errno> {
-    const VERSION: libc::c_uint = 1;
-    // SAFETY: with this flag the call takes no attributes, and only answers.
-    let answer = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
-    Errno::result(answer)
-}
-
 /// Overwrites bytes with zeros in a way that is not optimized away.
 pub fn wipe(bytes: &mut [u8]) {
     // SAFETY: the range is exactly the slice.
     unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.len()) };
-}
-
-/// Compares in a time that depends on the lengths only.
-pub fn equal(left: &[u8], right: &[u8]) -> bool {
-    // SAFETY: both pointers are valid for the one length that both slices have.
-    left.len() == right.len() && unsafe { memsec::memeq(left.as_ptr(), right.as_ptr(), left.len()) }
 }
 
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -146,19 +130,6 @@ pub fn restore_signals() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives SIGCHLD its default disposition, without which children can't be waited for; whether it
-/// was ignored.
-pub fn default_sigchld() -> Result<bool, Errno> {
-    // SAFETY: the default disposition runs no code of ours.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(|before| matches!(before, SigHandler::SigIgn))
-}
-
-/// Ignores SIGCHLD again, as the caller had it.
-pub fn ignore_sigchld() -> Result<(), Errno> {
-    // SAFETY: ignoring runs no code of ours.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map(|_| ())
-}
-
 /// The two sides of a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forked {
@@ -177,88 +148,9 @@ pub fn fork() -> Result<Forked, Errno> {
     }
 }
 
-/// kill(2) with any number, real-time signals too.
-pub fn send_signal(process: Pid, number: i32) -> Result<(), Errno> {
-    // SAFETY: the call takes two numbers.
-    Errno::result(unsafe { libc::kill(process.as_raw(), number) }).map(|_| ())
-}
-
-/// A descriptor of a process, which goes on meaning that one when its number is given to another.
-pub fn open_process(process: Pid) -> Result<OwnedFd, Errno> {
-    // SAFETY: pidfd_open(2) takes two numbers and touches no memory.
-    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) };
-    let fd = RawFd::try_from(Errno::result(opened)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just opened it, with FD_CLOEXEC, for nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Sends a signal to the process of a descriptor from [`open_process`], and to no other.
-pub fn signal_process(process: impl AsFd, signal: Signal) -> Result<(), Errno> {
-    let information: *const libc::siginfo_t = std::ptr::null();
-    let (fd, number) = (process.as_fd().as_raw_fd(), signal as i32);
-    // SAFETY: with a null pointer, pidfd_send_signal(2) says of the signal what kill(2) does.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, number, information, 0) };
-    Errno::result(sent).map(|_| ())
-}
-
-/// What became of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It has ended with this exit status.
-    Exited(u8),
-    /// This signal has ended it.
-    Killed(u8),
-    /// It was stopped.
-    Stopped,
-}
-
-/// A child that has changed since the last look, reaped if it has ended; `None` where none has.
-///
-/// The safe wrapper reaps a child that a real-time signal ended, and then has no value for it.
-pub fn changed_child() -> Option<(Pid, Change)> {
-    let mut status = 0;
-    // SAFETY: writes one number, which the pointer is valid for.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
-    let number = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
-    let change = match status {
-        _ if libc::WIFEXITED(status) => Change::Exited(number(libc::WEXITSTATUS(status))),
-        _ if libc::WIFSIGNALED(status) => Change::Killed(number(libc::WTERMSIG(status))),
-        _ => Change::Stopped,
-    };
-    (pid > 0).then(|| (Pid::from_raw(pid), change))
-}
-
-/// The size of a terminal's window; `None` where there is no terminal.
-pub fn window_size(terminal: impl AsFd) -> Option<Winsize> {
-    let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ writes one Winsize, which the pointer is valid for.
-    let answer = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    (answer == 0).then_some(size)
-}
-
-/// Sets it; the kernel tells the terminal's foreground processes.
-pub fn set_window_size(terminal: impl AsFd, size: &Winsize) {
-    // SAFETY: TIOCSWINSZ reads one Winsize.
-    unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const *size) };
-}
-
-/// Makes a terminal the controlling one of this session, whose leader this process must be.
-pub fn take_terminal(terminal: impl AsFd) -> Result<(), Errno> {
-    // SAFETY: TIOCSCTTY takes a number.
-    Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) }).map(|_| ())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn equal_compares_content_and_length() {
-        assert!(equal(b"abc", b"abc"));
-        assert!(!equal(b"abc", b"abd"));
-        assert!(!equal(b"abc", b"ab"));
-        assert!(equal(b"", b""));
-    }
 
     #[test]
     fn a_number_that_is_not_open_is_refused() {

@@ -4,30 +4,35 @@
 //! [`Arena`] hands out, and never sees a pointer.
 #![allow(unsafe_code)]
 
-#[cfg(feature = "admin")]
-mod allocator;
 mod arena;
+mod children;
 mod kernel;
-#[cfg(feature = "admin")]
-mod mapped;
 mod protect;
 mod stack;
 mod wiper;
 
+// For `mentiko` alone.
 #[cfg(feature = "admin")]
-pub use allocator::{WipingAllocator, wipe_freed_memory};
+mod allocator;
+#[cfg(feature = "admin")]
+mod mapped;
+#[cfg(feature = "admin")]
+mod more;
+
 pub use arena::{Arena, Protection};
-#[cfg(feature = "admin")]
-pub use kernel::landlock_version;
-pub use kernel::{
-    Change, Forked, adopt, changed_child, default_sigchld, equal, fork, ignore_sigchld, is_open, mark_close_on_exec,
-    open_process, restore_signals, send_signal, set_window_size, signal_process, take_terminal, window_size, wipe,
+pub use children::{
+    Change, changed_child, default_sigchld, ignore_sigchld, send_signal, set_window_size, take_terminal, window_size,
 };
-#[cfg(feature = "admin")]
-pub use mapped::Mapped;
+pub use kernel::{Forked, adopt, fork, is_open, mark_close_on_exec, restore_signals, wipe};
 pub use protect::{CoreFiles, protect_self, restore_core_limit};
 pub use stack::with_wiped_stack;
 pub use wiper::wipe_after_exec;
+#[cfg(feature = "admin")]
+pub use {
+    allocator::{WipingAllocator, wipe_freed_memory},
+    mapped::Mapped,
+    more::{equal, landlock_version, open_process, signal_process},
+};
 
 /// What can go wrong before any secret is read.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ impl<'d> Reviewed<'d> {
 pub struct Unapproved {
     chain: ChainName,
     /// `None` where nothing was ever approved.
-    differences: Option<Vec<String>>,
+    pub(super) differences: Option<Vec<String>>,
 }
 
 /// Compares a definition with what was approved, which is looked up only where the policy asks for it.
@@ -50,13 +50,12 @@ impl Unapproved {
         let denial = |secret| Denial { secret, reason: Reason::NotApproved };
         match definition.requests(agent) {
             None | Some([]) => vec![denial(None)],
-            Some(requests) => requests.iter().map(|request| denial(Some(request.secret.clone()))).collect(),
+            Some(requests) => {
+                let mut refused = BTreeSet::new();
+                let once = requests.iter().filter(|request| refused.insert(&request.secret));
+                once.map(|request| denial(Some(request.secret.clone()))).collect()
+            }
         }
-    }
-
-    /// Everything that differs, a line each.
-    pub fn lines(&self) -> Vec<String> {
-        self.differences.clone().unwrap_or_else(|| vec!["it was never approved".into()])
     }
 }
 
@@ -98,39 +97,26 @@ impl Definition {
             Err(error) => vec![format!("what was approved can't be read by this version: {error}")],
         }
     }
-
-    /// All that it grants, a line each.
-    pub fn grants(&self) -> Vec<String> {
-        let all = Granted::of(self);
-        let lines = all.agents.iter().flat_map(|(agent, env)| match env.is_empty() {
-            true => vec![format!("{agent} gets nothing")],
-            false => env.iter().map(|(variable, secret)| format!("{agent} gets {}", named(variable, secret))).collect(),
-        });
-        lines.collect()
-    }
 }
 
 /// What a definition grants, as it is compared.
-struct Granted<'d> {
+pub(super) struct Granted<'d> {
     secrets: &'d BTreeSet<SecretName>,
     /// By `agent 'NAME'`, or `any agent`.
-    agents: BTreeMap<String, BTreeMap<&'d VariableName, &'d SecretName>>,
+    pub(super) agents: BTreeMap<String, BTreeMap<&'d VariableName, &'d SecretName>>,
 }
 
 impl<'d> Granted<'d> {
-    fn of(definition: &'d Definition) -> Self {
+    pub(super) fn of(definition: &'d Definition) -> Self {
         let env = |requests: &'d [Request]| requests.iter().map(|one| (&one.variable, &one.secret)).collect();
-        let agents = match (definition.agents(), definition.requests_of_any()) {
-            (Some(agents), _) => {
-                agents.iter().map(|(agent, requests)| (format!("agent '{agent}'"), env(requests))).collect()
-            }
-            (None, requests) => BTreeMap::from([("any agent".into(), env(requests.unwrap_or_default()))]),
-        };
+        let name = |agent: Option<&AgentName>| agent.map_or("any agent".into(), |agent| format!("agent '{agent}'"));
+        let entries = definition.entries().into_iter();
+        let agents = entries.map(|(agent, requests)| (name(agent), env(requests))).collect();
         Self { secrets: definition.secrets(), agents }
     }
 }
 
-fn named(variable: &VariableName, secret: &SecretName) -> String {
+pub(super) fn named(variable: &VariableName, secret: &SecretName) -> String {
     match variable.as_str() == secret.as_str() {
         true => secret.to_string(),
         false => format!("{secret} as {variable}"),
@@ -286,6 +272,9 @@ mod tests {
             assert!(denials.iter().all(|denial| denial.reason == Reason::NotApproved));
         }
         assert_eq!(definition.grants(), ["agent 'none' gets nothing", "agent 'one' gets A", "agent 'one' gets B"]);
+        // Under two variables it is refused once.
+        let twice = self::definition(r#"{"secrets":["A"],"agents":{"one":{"env":{"X":"A","Y":"A"}}}}"#);
+        assert_eq!(refused(None).denials(&twice, &"one".parse().unwrap()).len(), 1);
     }
 
     #[test]

@@ -1,46 +1,24 @@
 //! Recognizing a credential that was pasted where only a name belongs.
 
-/// How issuers begin their keys, and how many characters of a key follow at the least.
-const ISSUED: &[(&str, usize)] = &[
-    ("sk-", 20),
-    ("sk_live_", 16),
-    ("sk_test_", 16),
-    ("rk_live_", 16),
-    ("pk_live_", 16),
-    ("whsec_", 16),
-    ("ghp_", 30),
-    ("gho_", 30),
-    ("ghu_", 30),
-    ("ghs_", 30),
-    ("github_pat_", 30),
-    ("glpat-", 16),
-    ("xoxb-", 16),
-    ("xoxp-", 16),
-    ("xoxa-", 16),
-    ("xapp-", 16),
-    ("AKIA", 16),
-    ("ASIA", 16),
-    ("AIza", 30),
-    ("ya29.", 20),
-    ("hf_", 20),
-    ("gsk_", 20),
-    ("xai-", 20),
-    ("r8_", 20),
-    ("pplx-", 20),
-    ("npm_", 30),
-    ("pypi-", 30),
-    ("dop_v1_", 30),
-    ("SG.", 30),
-    ("lin_api_", 20),
-    ("eyJhbGciOi", 20),
-    ("AGE-SECRET-KEY-1", 40),
+/// How issuers begin their keys, by how many characters of a key follow at the least.
+const ISSUED: &[(usize, &[&str])] = &[
+    (
+        16,
+        &[
+            "sk_live_", "sk_test_", "rk_live_", "pk_live_", "whsec_", "glpat-", "xoxb-", "xoxp-", "xoxa-", "xapp-",
+            "AKIA", "ASIA",
+        ],
+    ),
+    (20, &["sk-", "ya29.", "hf_", "gsk_", "xai-", "r8_", "pplx-", "lin_api_", "eyJhbGciOi"]),
+    (30, &["ghp_", "gho_", "ghu_", "ghs_", "github_pat_", "AIza", "npm_", "pypi-", "dop_v1_", "SG."]),
+    (40, &["AGE-SECRET-KEY-1"]),
 ];
 
 /// Whether some word of the text has the shape of an issued credential.
 pub fn looks_like_credential(text: &str) -> bool {
     text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----")
         || text.contains("hooks.slack.com/services/T")
-        || ISSUED.iter().any(|(prefix, length)| contains_issued(text, prefix, *length))
+        || ISSUED.iter().any(|(length, prefixes)| prefixes.iter().any(|prefix| contains_issued(text, prefix, *length)))
 }
 
 fn contains_issued(text: &str, prefix: &str, length: usize) -> bool {

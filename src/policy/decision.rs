@@ -1,5 +1,6 @@
 //! The decision for one launch: which secrets, or why none.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{AgentName, ChainName, Definition, Request, Reviewed, Scope, SecretName, VariableName};
@@ -119,15 +120,18 @@ pub fn decide(
     let Some(requests) = definition.requests(agent) else {
         return Decision::Denied(vec![Denial { secret: None, reason: Reason::UnknownAgent }]);
     };
-    let mut grants = Vec::new();
-    let mut denials = Vec::new();
+    let (mut grants, mut denials) = (Vec::new(), Vec::new());
+    // A secret may stand under several variables; its refusal is one.
+    let mut refused = BTreeSet::new();
     for Request { variable, secret } in requests {
         match judge(definition, secret, &facts) {
             Ok(version) => grants.push(Grant { variable: variable.clone(), secret: secret.clone(), version }),
-            Err(reason) => denials.push(Denial { secret: Some(secret.clone()), reason }),
+            Err(reason) if refused.insert(secret) => denials.push(Denial { secret: Some(secret.clone()), reason }),
+            Err(_) => {}
         }
     }
-    for secret in kept.iter().filter(|&kept| requests.iter().all(|request| request.secret != *kept)) {
+    let is_asked_for = |secret: &SecretName| requests.iter().any(|request| request.secret == *secret);
+    for secret in kept.iter().filter(|&kept| !is_asked_for(kept) && refused.insert(kept)) {
         let reason = match definition.secrets().contains(secret) {
             true => Reason::NotInAgent,
             false => Reason::NotInChain,
@@ -213,7 +217,8 @@ mod tests {
 
     const TEXT: &str = r#"{"secrets": ["A", "B", "GONE", "NARROW", "REVOKED", "HELD"],
         "agents": {"ok": ["A"], "two": {"env": {"X": "A", "Y": "B"}}, "stray": ["A", "STRAY"], "gone": ["GONE"],
-                   "narrow": ["NARROW"], "revoked": ["REVOKED"], "held": ["HELD"], "many": ["A", "GONE", "NARROW"], "none": []}}"#;
+                   "narrow": ["NARROW"], "revoked": ["REVOKED"], "held": ["HELD"], "many": ["A", "GONE", "NARROW"], "none": [],
+                   "twice": {"env": {"X": "GONE", "Y": "A", "Z": "GONE"}}}}"#;
 
     type Granted = Vec<(String, String, u32)>;
     type Denied = Vec<(Option<String>, Reason)>;
@@ -258,6 +263,10 @@ mod tests {
         assert_eq!(decide_for("narrow", &[]).unwrap_err(), [(some("NARROW"), Reason::OutOfScope)]);
         assert_eq!(decide_for("revoked", &[]).unwrap_err(), [(some("REVOKED"), Reason::NoVersion)]);
         assert_eq!(decide_for("held", &[]).unwrap_err(), [(some("HELD"), Reason::VersionRevoked)]);
+        assert_eq!(
+            decide_for("twice", &["B", "B"]).unwrap_err(),
+            [(some("GONE"), Reason::Missing), (some("B"), Reason::NotInAgent)]
+        );
         assert_eq!(
             decide_for("many", &[]).unwrap_err(),
             [(some("GONE"), Reason::Missing), (some("NARROW"), Reason::OutOfScope)]

@@ -24,7 +24,8 @@ pub struct Definition {
     path: PathBuf,
     secrets: BTreeSet<SecretName>,
     agents: Agents,
-    warnings: Vec<String>,
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))]
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,40 +78,11 @@ impl Definition {
             }
             Some(other) => return Err(format!("'chain' is {}, not a string", kind_of(other))),
         }
-        let warnings = near_misses(members);
-        if let Some(agent) = tree.get("agent") {
-            return Self::from_step(path, chain, tree, agent, warnings);
-        }
-        if tree.get("env").is_some() {
-            return Err("'env' stands at the top without 'agent'; put it into the agent's entry".into());
-        }
-        let listed = tree.get("secrets").ok_or_else(|| missing_secrets(&warnings))?;
-        let secrets = secret_list(listed)?;
-        let agents = match tree.get("agents") {
-            // A misspelled `agents` must not hand the whole list to every agent.
-            None if !warnings.is_empty() => return Err(warnings.join("; ")),
-            None => Agents::Any(requests(listed, "secrets")?),
-            Some(agents) => Agents::Listed(agent_table(agents)?),
+        let warnings = near_misses(members, TOP_FIELDS, "");
+        let (secrets, agents) = match tree.get("agent") {
+            Some(_) => from_step(tree)?,
+            None => from_lists(tree, &warnings)?,
         };
-        Ok(Self { chain: chain.clone(), path: path.to_owned(), secrets, agents, warnings })
-    }
-
-    /// The step form on its own: what its one agent names is the chain's list.
-    fn from_step(
-        path: &Path,
-        chain: &ChainName,
-        tree: &Tree,
-        agent: &Tree,
-        warnings: Vec<String>,
-    ) -> Result<Self, String> {
-        for field in ["agents", "secrets"] {
-            if tree.get(field).is_some() {
-                return Err(format!("'agent' and '{field}' both stand at the top; keep one of the two forms"));
-            }
-        }
-        let (name, requests) = step(tree, agent, "")?;
-        let secrets = requests.iter().map(|request| request.secret.clone()).collect();
-        let agents = Agents::Listed(BTreeMap::from([(name, requests)]));
         Ok(Self { chain: chain.clone(), path: path.to_owned(), secrets, agents, warnings })
     }
 
@@ -145,56 +117,61 @@ impl Definition {
         }
     }
 
-    /// What any agent gets where the definition lists none.
-    pub fn requests_of_any(&self) -> Option<&[Request]> {
+    /// Each agent with what it asks for; one entry without a name where any agent gets the chain's list.
+    pub fn entries(&self) -> Vec<(Option<&AgentName>, &[Request])> {
         match &self.agents {
-            Agents::Any(requests) => Some(requests),
-            Agents::Listed(_) => None,
+            Agents::Any(requests) => vec![(None, requests)],
+            Agents::Listed(agents) => agents.iter().map(|(name, requests)| (Some(name), requests.as_slice())).collect(),
         }
     }
 
     /// Each variable that the definition fills for some agent.
     pub fn variables(&self) -> BTreeSet<&VariableName> {
-        let requests: Vec<&Request> = match &self.agents {
-            Agents::Any(requests) => requests.iter().collect(),
-            Agents::Listed(agents) => agents.values().flatten().collect(),
-        };
-        requests.into_iter().map(|request| &request.variable).collect()
-    }
-
-    /// Fields that look like misspelled ones of ours.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        self.entries().into_iter().flat_map(|(_, requests)| requests).map(|request| &request.variable).collect()
     }
 }
 
-fn missing_secrets(warnings: &[String]) -> String {
-    match warnings {
+/// The chain's list, and how it is split.
+fn from_lists(tree: &Tree, warnings: &[String]) -> Result<(BTreeSet<SecretName>, Agents), String> {
+    if tree.get("env").is_some() {
+        return Err("'env' stands at the top without 'agent'; put it into the agent's entry".into());
+    }
+    let listed = tree.get("secrets").ok_or_else(|| match warnings {
         [] => "the field 'secrets' is missing: list the secrets that the chain needs".into(),
         some => some.join("; "),
+    })?;
+    let secrets = secret_list(listed)?;
+    match tree.get("agents") {
+        // A misspelled `agents` must not hand the whole list to every agent.
+        None if !warnings.is_empty() => Err(warnings.join("; ")),
+        None => Ok((secrets, Agents::Any(requests(listed, "secrets")?))),
+        Some(agents) => Ok((secrets, Agents::Listed(agent_table(agents)?))),
     }
+}
+
+/// The step form on its own: what its one agent names is the chain's list.
+fn from_step(tree: &Tree) -> Result<(BTreeSet<SecretName>, Agents), String> {
+    if let Some(field) = ["agents", "secrets"].into_iter().find(|field| tree.get(field).is_some()) {
+        return Err(format!("'agent' and '{field}' both stand at the top; keep one of the two forms"));
+    }
+    let (name, requests) = step(tree, "")?;
+    let secrets = requests.iter().map(|request| request.secret.clone()).collect();
+    Ok((secrets, Agents::Listed(BTreeMap::from([(name, requests)]))))
 }
 
 fn agent_table(tree: &Tree) -> Result<BTreeMap<AgentName, Vec<Request>>, String> {
-    let mut table = BTreeMap::new();
+    let entry = |(name, entry): &(String, Tree)| {
+        Ok((name.parse().map_err(|error| format!("agents: {error}"))?, entry_of(name, entry)?))
+    };
     let entries: Vec<(AgentName, Vec<Request>)> = match tree {
-        Tree::Object(members) => members
-            .iter()
-            .map(|(name, entry)| {
-                Ok((name.parse().map_err(|error| format!("agents: {error}"))?, entry_of(name, entry)?))
-            })
-            .collect::<Result<_, String>>()?,
-        Tree::Array(steps) => steps
-            .iter()
-            .enumerate()
-            .map(|(at, tree)| {
-                let place = format!("agents[{at}]: ");
-                let agent = tree.get("agent").ok_or_else(|| format!("{place}the field 'agent' is missing"))?;
-                step(tree, agent, &place)
-            })
-            .collect::<Result<_, String>>()?,
+        Tree::Object(members) => members.iter().map(entry).collect::<Result<_, String>>()?,
+        Tree::Array(steps) => {
+            let step = |(at, tree)| step(tree, &format!("agents[{at}]: "));
+            steps.iter().enumerate().map(step).collect::<Result<_, _>>()?
+        }
         other => return Err(format!("'agents' is {}, neither an object nor an array", kind_of(other))),
     };
+    let mut table = BTreeMap::new();
     for (name, requests) in entries {
         if table.contains_key(&name) {
             return Err(format!("agents: '{name}' stands twice; give it one entry with all it needs"));
@@ -210,7 +187,7 @@ fn entry_of(name: &str, entry: &Tree) -> Result<Vec<Request>, String> {
     match entry {
         Tree::Array(_) => requests(entry, &format!("agents.{name}")),
         Tree::Object(members) => {
-            if let Some(warning) = near_misses_of(members, &["env"], &format!("agents.{name}.")).pop() {
+            if let Some(warning) = near_misses(members, &["env"], &format!("agents.{name}.")).pop() {
                 return Err(warning);
             }
             entry.get("env").map_or(Ok(Vec::new()), |env| requests(env, &format!("agents.{name}.env")))
@@ -220,35 +197,34 @@ fn entry_of(name: &str, entry: &Tree) -> Result<Vec<Request>, String> {
 }
 
 /// A step: `{"agent": NAME, "env": ...}` with whatever the orchestrator adds.
-fn step(tree: &Tree, agent: &Tree, place: &str) -> Result<(AgentName, Vec<Request>), String> {
-    let Tree::String(name) = agent else {
-        return Err(format!("{place}'agent' is {}, not a string", kind_of(agent)));
+fn step(tree: &Tree, place: &str) -> Result<(AgentName, Vec<Request>), String> {
+    let name = match tree.get("agent") {
+        Some(Tree::String(name)) => name.parse().map_err(|error| format!("{place}{error}"))?,
+        Some(other) => return Err(format!("{place}'agent' is {}, not a string", kind_of(other))),
+        None => return Err(format!("{place}the field 'agent' is missing")),
     };
-    let name = name.parse().map_err(|error| format!("{place}{error}"))?;
     let requests = tree.get("env").map_or(Ok(Vec::new()), |env| requests(env, &format!("{place}env")))?;
     Ok((name, requests))
 }
 
 /// A list names secrets that become variables of the same name; a map gives VARIABLE: secret.
 fn requests(tree: &Tree, place: &str) -> Result<Vec<Request>, String> {
-    let mut requests = Vec::new();
-    match tree {
-        Tree::Array(elements) => {
-            for (at, element) in elements.iter().enumerate() {
-                let place = format!("{place}[{at}]");
-                let name = element.as_str().ok_or_else(|| format!("{place} is {}, not a string", kind_of(element)))?;
-                requests.push(request(name, name, &place)?);
-            }
+    let named: Vec<(String, Option<&str>, &Tree)> = match tree {
+        Tree::Array(secrets) => {
+            secrets.iter().enumerate().map(|(at, secret)| (format!("{place}[{at}]"), None, secret)).collect()
         }
         Tree::Object(members) if place != "secrets" => {
-            for (variable, secret) in members {
-                let place = format!("{place}.{}", variable.escape_debug());
-                let secret = secret.as_str().ok_or_else(|| format!("{place} is {}, not a string", kind_of(secret)))?;
-                requests.push(request(variable, secret, &place)?);
-            }
+            let place = |variable: &str| format!("{place}.{}", variable.escape_debug());
+            members.iter().map(|(variable, secret)| (place(variable), Some(variable.as_str()), secret)).collect()
         }
         other => return Err(format!("'{place}' is {}, not a list of secrets", kind_of(other))),
-    }
+    };
+    let request = |(place, variable, secret): (String, Option<&str>, &Tree)| {
+        let name = secret_name(secret, &place)?;
+        let variable = variable.unwrap_or(name.as_str()).parse().map_err(|error| format!("{place}: {error}"))?;
+        Ok(Request { variable, secret: name })
+    };
+    let mut requests = named.into_iter().map(request).collect::<Result<Vec<_>, String>>()?;
     requests.sort_unstable();
     match requests.windows(2).find(|pair| matches!(pair, [one, two] if one.variable == two.variable)) {
         Some([one, ..]) => Err(format!("{place}: '{}' stands twice; keep one", one.variable)),
@@ -262,19 +238,16 @@ fn secret_list(tree: &Tree) -> Result<BTreeSet<SecretName>, String> {
     };
     let mut set = BTreeSet::new();
     for (at, element) in elements.iter().enumerate() {
-        let name = element.as_str().ok_or_else(|| format!("secrets[{at}] is {}, not a string", kind_of(element)))?;
-        let name: SecretName = name.parse().map_err(|error| format!("secrets[{at}]: {error}"))?;
-        if let Some(name) = set.replace(name) {
+        if let Some(name) = set.replace(secret_name(element, &format!("secrets[{at}]"))?) {
             return Err(format!("secrets: '{name}' stands twice; keep one"));
         }
     }
     Ok(set)
 }
 
-fn request(variable: &str, secret: &str, place: &str) -> Result<Request, String> {
-    let within = |error: String| format!("{place}: {error}");
-    let secret: SecretName = secret.parse().map_err(|error: super::InvalidName| within(error.to_string()))?;
-    Ok(Request { variable: variable.parse().map_err(within)?, secret })
+fn secret_name(tree: &Tree, place: &str) -> Result<SecretName, String> {
+    let name = tree.as_str().ok_or_else(|| format!("{place} is {}, not a string", kind_of(tree)))?;
+    name.parse().map_err(|error| format!("{place}: {error}"))
 }
 
 /// A definition holds names. What looks like a value is refused, and not shown.
@@ -296,12 +269,8 @@ fn without_values(fault: String) -> String {
     }
 }
 
-fn near_misses(members: &[(String, Tree)]) -> Vec<String> {
-    near_misses_of(members, TOP_FIELDS, "")
-}
-
 /// Members whose names are one slip away from a field of ours.
-fn near_misses_of(members: &[(String, Tree)], fields: &[&str], place: &str) -> Vec<String> {
+fn near_misses(members: &[(String, Tree)], fields: &[&str], place: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (name, _) in members.iter().filter(|(name, _)| !fields.contains(&name.as_str())) {
         let near = |field: &&&str| is_near(&name.to_ascii_lowercase(), field);
@@ -375,7 +344,7 @@ mod tests {
         assert_eq!(asked(&array, "r").unwrap(), ["K=K"]);
         assert_eq!(asked(&array, "p").unwrap(), Vec::<String>::new());
         assert_eq!(array.agents().unwrap().keys().map(AgentName::as_str).collect::<Vec<_>>(), ["p", "r"]);
-        assert!(array.requests_of_any().is_none());
+        assert!(array.agents().is_some());
     }
 
     #[test]
@@ -395,7 +364,7 @@ mod tests {
     fn without_agents_each_gets_the_list() {
         let definition = definition(r#"{"secrets": ["A", "B"]}"#).unwrap();
         assert_eq!(asked(&definition, "anyone").unwrap(), ["A=A", "B=B"]);
-        assert_eq!(definition.requests_of_any().map(<[Request]>::len), Some(2));
+        assert!(matches!(definition.entries()[..], [(None, [_, _])]));
         assert!(definition.agents().is_none());
     }
 

@@ -8,6 +8,8 @@ mod decision;
 mod definition;
 mod name;
 mod scope;
+#[cfg(feature = "admin")]
+mod show;
 mod variable;
 
 use std::path::PathBuf;

@@ -3,9 +3,6 @@
 //! They become file names, fields of the log and terminal output, so that anything but a plain
 //! name is refused before it is used.
 
-use std::fmt;
-use std::str::FromStr;
-
 /// A text that is not a name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is no name of {kind}: use letters, digits and {marks}, 1 to 128 of them, a letter or digit first", .text.escape_debug())]
@@ -15,16 +12,23 @@ pub struct InvalidName {
     marks: &'static str,
 }
 
-/// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`, with `/` inside where `slash` says so.
-fn is_name(text: &str, slash: bool) -> bool {
-    let mut bytes = text.bytes();
-    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte) || slash && byte == b'/');
-    first && rest && text.len() <= 128 && !text.ends_with('/')
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`; `marks` are those of `._-/` that may stand inside.
+fn check(text: &str, kind: &'static str, marks: &'static str) -> Result<(), InvalidName> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || marks.as_bytes().contains(&byte);
+    let is_name = text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(is_inner)
+        && text.len() <= 128
+        && !text.ends_with('/');
+    match is_name {
+        true => Ok(()),
+        // Cut: what was typed in a name's place may be anything.
+        false => Err(InvalidName { text: text.chars().take(40).collect(), kind, marks }),
+    }
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, slash: $slash:literal) => {
+/// A type of texts of which each was checked.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $error:ty, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -36,49 +40,44 @@ macro_rules! name {
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidName;
+        impl std::str::FromStr for $name {
+            type Err = $error;
 
-            fn from_str(text: &str) -> Result<Self, InvalidName> {
-                match is_name(text, $slash) {
-                    true => Ok(Self(text.to_owned())),
-                    false => Err(InvalidName {
-                        // Cut: what was typed in a name's place may be anything.
-                        text: text.chars().take(40).collect(),
-                        kind: $kind,
-                        marks: if $slash { "._-/" } else { "._-" },
-                    }),
-                }
+            fn from_str(text: &str) -> Result<Self, $error> {
+                $check(text).map(|()| Self(text.to_owned()))
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
+pub(super) use checked_text;
 
-name!(
+checked_text!(
     /// The name of a chain: also that of its file, without `.json`.
-    ChainName, "a chain", slash: false
+    ChainName, InvalidName, |text| check(text, "a chain", "._-")
 );
-name!(
+checked_text!(
     /// The name of an agent of a chain.
-    AgentName, "an agent", slash: false
+    AgentName, InvalidName, |text| check(text, "an agent", "._-")
 );
-name!(
+checked_text!(
     /// The identifier of one run of a chain.
-    RunId, "a run", slash: false
+    RunId, InvalidName, |text| check(text, "a run", "._-")
 );
-name!(
+checked_text!(
     /// The name of a secret: `/` may stand inside.
-    SecretName, "a secret", slash: true
+    SecretName, InvalidName, |text| check(text, "a secret", "._-/")
 );
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
     use super::*;
 
     #[test]

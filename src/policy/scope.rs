@@ -1,10 +1,8 @@
 //! Which chains may use a secret at all, whatever their definitions say.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
-use super::{ChainName, InvalidName};
+use super::ChainName;
 
 /// A secret's scope: kept with it in the vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,30 +19,6 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Chains(chains) => chains.contains(chain),
-        }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = InvalidName;
-
-    /// `all`, or names with commas between.
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        match text {
-            "all" => Ok(Self::All),
-            _ => text.split(',').map(|name| name.trim().parse()).collect::<Result<_, _>>().map(Self::Chains),
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Chains(chains) => {
-                let names: Vec<&str> = chains.iter().map(ChainName::as_str).collect();
-                f.write_str(&names.join(","))
-            }
         }
     }
 }

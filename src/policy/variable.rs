@@ -1,41 +1,24 @@
 //! Names of environment variables that a grant may set.
 
-use std::fmt;
-use std::str::FromStr;
+use super::name::checked_text;
 
-/// A variable that a definition may fill with a secret.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VariableName(String);
+checked_text!(
+    /// A variable that a definition may fill with a secret.
+    VariableName, String, check
+);
 
-impl VariableName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+/// `[A-Za-z_][A-Za-z0-9_]*` (POSIX.1-2017, 8.1), at most 128, and not [`is_reserved`].
+fn check(text: &str) -> Result<(), String> {
+    let shown: String = text.chars().take(40).collect();
+    let shown = shown.escape_debug();
+    let is_first = |first: char| first.is_ascii_alphabetic() || first == '_';
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !text.starts_with(is_first) || !text.bytes().all(is_inner) || text.len() > 128 {
+        return Err(format!("'{shown}' can't be a variable: use letters, digits and _, no digit first"));
     }
-}
-
-impl fmt::Display for VariableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for VariableName {
-    type Err = String;
-
-    /// `[A-Za-z_][A-Za-z0-9_]*` (POSIX.1-2017, 8.1), at most 128, and not [`is_reserved`].
-    fn from_str(text: &str) -> Result<Self, String> {
-        let shown: String = text.chars().take(40).collect();
-        let shown = shown.escape_debug();
-        let mut bytes = text.bytes();
-        let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-        if !first || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || text.len() > 128 {
-            return Err(format!("'{shown}' can't be a variable: use letters, digits and _, no digit first"));
-        }
-        if is_reserved(text) {
-            return Err(format!("'{shown}' can't be set from a secret: it changes how programs load or run"));
-        }
-        Ok(Self(text.to_owned()))
+    match is_reserved(text) {
+        true => Err(format!("'{shown}' can't be set from a secret: it changes how programs load or run")),
+        false => Ok(()),
     }
 }
 

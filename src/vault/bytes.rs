@@ -19,6 +19,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Refuses bytes after the last field.
+    pub(super) fn finish(&self) -> Result<(), Malformed> {
+        self.rest.is_empty().then_some(()).ok_or(Malformed)
+    }
+
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
         self.rest = rest;
@@ -61,14 +66,6 @@ impl<'a> Reader<'a> {
 /// The other direction.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
     let length = u16::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
-/// The other direction.
-pub(super) fn put_long_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
-    let length = u32::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
     Ok(())

@@ -35,16 +35,10 @@ pub fn hmac_is(key: &[u8; 32], parts: &[&[u8]], tag: &[u8]) -> bool {
     over(keyed(key), parts).verify_slice(tag).is_ok()
 }
 
-/// The same over one text, from a state that has the key already.
-#[cfg(feature = "admin")]
-pub(super) fn continued_is(state: &HmacSha256, text: &[u8], tag: &[u8]) -> bool {
-    over(state.clone(), &[text]).verify_slice(tag).is_ok()
-}
-
 /// The state of an HMAC; wipes itself.
 pub(super) type HmacSha256 = Hmac<Sha256>;
 
-fn over(mut mac: HmacSha256, parts: &[&[u8]]) -> HmacSha256 {
+pub(super) fn over(mut mac: HmacSha256, parts: &[&[u8]]) -> HmacSha256 {
     for part in parts {
         mac.update(part);
     }

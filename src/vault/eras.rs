@@ -1,6 +1,8 @@
 //! The keys of a whole log: each part of it was written under one.
 
-use super::keys::MacChecker;
+use hmac::Mac as _;
+
+use super::crypto::{self, HmacSha256};
 use super::{AuditKey, Era, Error, Vault};
 use crate::memory::Arena;
 
@@ -42,7 +44,7 @@ impl<'a> AuditKeys<'a> {
 
     /// For checking many lines.
     pub fn checker(&self) -> MacCheckers {
-        let retired = self.eras.iter().map(|era| (era.last, AuditKey::of(era.key).checker())).collect();
+        let retired = self.eras.iter().map(|era| (era.last, AuditKey(era.key).checker())).collect();
         MacCheckers { retired, current: self.current.checker() }
     }
 }
@@ -58,5 +60,31 @@ impl MacCheckers {
     /// for what came later.
     pub fn of(&self, seq: u64) -> &MacChecker {
         self.retired.iter().find(|(last, _)| seq <= *last).map_or(&self.current, |(_, checker)| checker)
+    }
+}
+
+impl<'a> AuditKey<'a> {
+    /// For checking many lines.
+    pub fn checker(&self) -> MacChecker {
+        MacChecker(crypto::keyed(self.0))
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of(bytes: &'a [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        self.0
+    }
+}
+
+/// An [`AuditKey`] made ready to check many MACs; wipes itself.
+pub struct MacChecker(HmacSha256);
+
+impl MacChecker {
+    /// Whether `mac` is that of the line, in constant time.
+    pub fn is_mac(&self, line: &[u8], mac: &[u8]) -> bool {
+        crypto::over(self.0.clone(), &[line]).verify_slice(mac).is_ok()
     }
 }

@@ -1,7 +1,7 @@
 //! See [`crate::fuzzing`].
 
+use super::approval::approval_of;
 use super::header::{HEADER, Unauthenticated};
-use super::ledger::approval_of;
 use super::{Approval, AuditKey, Error, Ledger, LogKey, Pins, Record, RootKey, Sealed, Vault, crypto, read};
 use crate::policy::ChainName;
 
@@ -18,7 +18,7 @@ pub const HEADER_AND_MAC: (usize, usize) = (HEADER, 32);
 /// Gives a changed header the MAC that a writer with the key would have given it.
 pub fn authenticate(vault: &Vault<'_>, file: &mut [u8]) {
     if let Some((header, mac)) = file.get_mut(..HEADER).and_then(<[u8]>::split_last_chunk_mut) {
-        *mac = crypto::hmac(&vault.root().header(), &[header]);
+        *mac = crypto::hmac(&vault.root.header(), &[header]);
     }
 }
 

@@ -7,9 +7,11 @@ use super::crypto;
 use super::keys::RootKey;
 use super::slots::{SLOT, SLOTS, Slot};
 use super::{Error, crypto::TAG};
+use crate::instance::{InstanceKey, Uuid};
+use crate::memory::Arena;
 
-const MAGIC: &[u8; 8] = b"MENTIKO1";
-const FORMAT: u32 = 1;
+pub(super) const MAGIC: &[u8; 8] = b"MENTIKO1";
+pub(super) const FORMAT: u32 = 1;
 /// Bytes before the slots.
 const FIXED: usize = 8 + 4 + 4 + 16 + 8 + 32 + 4 + 4;
 /// Bytes of the whole header, with its MAC.
@@ -46,47 +48,55 @@ impl Unauthenticated {
     pub(super) fn parse(path: &Path, bytes: &[u8], size: u64) -> Result<Self, Error> {
         let damaged = |what: &str| Error::Damaged { path: path.to_owned(), what: what.into() };
         let header = bytes.first_chunk::<HEADER>().ok_or_else(|| damaged("it is too short for a header"))?;
-        let mut reader = Reader::new(header);
-        let parsed = Self::fields(&mut reader).map_err(|Malformed| damaged("a field of the header"))?;
-        let Some((header, mac)) = parsed else {
-            return Err(damaged("it does not begin with MENTIKO1, format 1"));
-        };
+        let (signed, mac) = header.split_last_chunk().ok_or_else(|| damaged("it is too short for a header"))?;
+        let mut reader = Reader::new(signed);
+        let fields = Self::fields(&mut reader).map_err(|Malformed| damaged("a field of the header"))?;
+        let header = fields.ok_or_else(|| damaged("it does not begin with MENTIKO1, format 1"))?;
         let is_possible = header.bucket_count.is_power_of_two() && header.bucket_count <= MAX_BUCKETS;
         if !is_possible || header.table_end() > size {
             return Err(damaged("the bucket count of the header"));
         }
-        let signed = bytes.get(..HEADER - 32).unwrap_or_default().to_vec();
-        Ok(Self { header, signed, mac })
+        Ok(Self { header, signed: signed.to_vec(), mac: *mac })
     }
 
-    fn fields(reader: &mut Reader<'_>) -> Result<Option<(Header, [u8; 32])>, Malformed> {
+    fn fields(reader: &mut Reader<'_>) -> Result<Option<Header>, Malformed> {
         if reader.array::<8>()? != *MAGIC || reader.u32()? != FORMAT || reader.u32()? != 0 {
             return Ok(None);
         }
-        let vault_id = reader.array()?;
-        let generation = reader.u64()?;
-        let write_salt = reader.array()?;
-        let bucket_count = reader.u32()?;
+        let mut header = Header {
+            vault_id: reader.array()?,
+            generation: reader.u64()?,
+            write_salt: reader.array()?,
+            bucket_count: reader.u32()?,
+            slots: [const { Slot::none() }; SLOTS],
+        };
         let slot_count = reader.u32()?;
-        let mut slots = [const { Slot::none() }; SLOTS];
-        for slot in &mut slots {
+        for slot in &mut header.slots {
             *slot = Slot::read(reader)?;
         }
-        if slots.iter().filter(|slot| !slot.is_none()).count() != slot_count as usize {
-            return Err(Malformed);
+        match header.slots.iter().filter(|slot| !slot.is_none()).count() == slot_count as usize {
+            true => Ok(Some(header)),
+            false => Err(Malformed),
         }
-        let header = Header { vault_id, generation, write_salt, bucket_count, slots };
-        Ok(Some((header, reader.array()?)))
     }
 
-    /// The slots, for the attempt to open one.
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.header.slots
-    }
-
-    /// The vault's identifier, for the attempt to open a slot.
-    pub(super) fn vault_id(&self) -> &[u8; 16] {
-        &self.header.vault_id
+    /// Opens the first slot that the key fits, then checks the MAC, which also commits to the root key:
+    /// the slot's number, the root key, the header. `None` where no slot opens.
+    pub(super) fn open<'a>(
+        self,
+        path: &Path,
+        key: InstanceKey<'_>,
+        instance: Uuid,
+        arena: &'a Arena,
+    ) -> Result<Option<(usize, RootKey<'a>, Header)>, Error> {
+        for (slot, number) in self.header.slots.iter().zip(1..) {
+            let Some(root) = slot.open(key, instance, &self.header.vault_id, arena)? else { continue };
+            return match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
+                true => Ok(Some((number, root, self.header))),
+                false => Err(Error::Damaged { path: path.to_owned(), what: "the MAC of the header".into() }),
+            };
+        }
+        Ok(None)
     }
 
     /// The header whether it is authentic or not.
@@ -94,55 +104,18 @@ impl Unauthenticated {
     pub(super) fn believe(self) -> Header {
         self.header
     }
-
-    /// Checks the MAC, which also commits to the root key.
-    pub(super) fn authenticate(self, path: &Path, root: &RootKey<'_>) -> Result<Header, Error> {
-        match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
-            true => Ok(self.header),
-            false => Err(Error::Damaged { path: path.to_owned(), what: "the MAC of the header".into() }),
-        }
-    }
 }
 
 impl Header {
-    /// The header's bytes, with its MAC.
-    pub(super) fn encode(&self, root: &RootKey<'_>) -> Vec<u8> {
-        let slot_count = self.slots.iter().filter(|slot| !slot.is_none()).count() as u32;
-        let mut out = Vec::with_capacity(HEADER);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes());
-        out.extend_from_slice(&self.vault_id);
-        out.extend_from_slice(&self.generation.to_le_bytes());
-        out.extend_from_slice(&self.write_salt);
-        out.extend_from_slice(&self.bucket_count.to_le_bytes());
-        out.extend_from_slice(&slot_count.to_le_bytes());
-        for slot in &self.slots {
-            slot.write(&mut out);
-        }
-        let mac = crypto::hmac(&root.header(), &[&out]);
-        out.extend_from_slice(&mac);
-        out
-    }
-
     /// Where the table ends: an entry for each bucket, and one for the ledger.
     pub(super) fn table_end(&self) -> u64 {
         HEADER as u64 + (u64::from(self.bucket_count) + 1) * ENTRY as u64
     }
 
     /// What a bucket is bound to; the ledger has the number after the last bucket's.
-    pub(super) fn bucket_aad(&self, index: u32) -> [u8; 32] {
-        let mut aad = [0; 32];
-        let fields = [
-            &self.vault_id[..],
-            &self.generation.to_le_bytes(),
-            &self.bucket_count.to_le_bytes(),
-            &index.to_le_bytes(),
-        ];
-        for (place, byte) in aad.iter_mut().zip(fields.into_iter().flatten()) {
-            *place = *byte;
-        }
-        aad
+    pub(super) fn bucket_aad(&self, index: u32) -> Vec<u8> {
+        let (generation, count) = (self.generation.to_le_bytes(), self.bucket_count.to_le_bytes());
+        [&self.vault_id[..], &generation, &count, &index.to_le_bytes()].concat()
     }
 
     /// The bucket of a name: the first bits of the HMAC of the name under the index key.

@@ -21,7 +21,7 @@ impl std::fmt::Debug for RootKey<'_> {
 /// The key of the access log's MACs, in the arena: it is needed to the last, when nothing secret may
 /// lie anywhere else.
 #[derive(Clone, Copy)]
-pub struct AuditKey<'a>(&'a [u8; 32]);
+pub struct AuditKey<'a>(pub(super) &'a [u8; 32]);
 
 impl<'a> AuditKey<'a> {
     /// HMAC-SHA256 of a line's bytes before its `mac` field.
@@ -30,33 +30,6 @@ impl<'a> AuditKey<'a> {
     /// the stack; this key is used outside of any other wiping.
     pub fn mac(&self, line: &[u8]) -> [u8; 32] {
         with_wiped_stack(|| crypto::hmac(self.0, &[line]))
-    }
-
-    /// For checking many lines.
-    #[cfg(feature = "admin")]
-    pub fn checker(&self) -> MacChecker {
-        MacChecker(crypto::keyed(self.0))
-    }
-
-    #[cfg(feature = "admin")]
-    pub(crate) fn of(bytes: &'a [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8; 32] {
-        self.0
-    }
-}
-
-/// An [`AuditKey`] made ready to check many MACs; wipes itself.
-#[cfg(feature = "admin")]
-pub struct MacChecker(crypto::HmacSha256);
-
-#[cfg(feature = "admin")]
-impl MacChecker {
-    /// Whether `mac` is that of the line, in constant time.
-    pub fn is_mac(&self, line: &[u8], mac: &[u8]) -> bool {
-        crypto::continued_is(&self.0, line, mac)
     }
 }
 
@@ -81,7 +54,7 @@ impl<'a> LogKey<'a> {
     /// One that a test chose, of a vault that nobody replaces.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(key: &'a [u8; 32]) -> Self {
-        Self::new(AuditKey::of(key), Arc::new(Place::of_test()))
+        Self::new(AuditKey(key), Arc::new(Place::of_test()))
     }
 
     /// The key alone.
@@ -122,11 +95,9 @@ impl RootKey<'_> {
         self.derive(&[b"mentiko/1 ledger", write_salt, &generation.to_le_bytes()])
     }
 
-    /// Seals one version of one value: never used twice, for its salt is fresh.
-    pub(super) fn value(&self, context: &ValueContext<'_>, salt: &[u8; 32]) -> Key {
-        let [label, rest @ ..] = context.parts();
-        let [a, b, c, d] = rest;
-        self.derive(&[label, a, b, c, d, salt])
+    /// Seals one version of one value: never used twice, for the salt of its context is fresh.
+    pub(super) fn value(&self, context: &[u8]) -> Key {
+        self.derive(&[context])
     }
 
     /// Seals the pins of one run once: never used twice, for the salt is fresh.
@@ -139,30 +110,11 @@ impl RootKey<'_> {
     }
 }
 
-/// What a sealed value is bound to: it opens as this version of this secret of this vault only.
-#[derive(Debug)]
-pub(super) struct ValueContext<'a> {
-    vault_id: &'a [u8; 16],
-    name: &'a SecretName,
-    name_length: [u8; 2],
-    version: [u8; 4],
-}
-
-impl<'a> ValueContext<'a> {
-    pub(super) fn new(vault_id: &'a [u8; 16], name: &'a SecretName, version: u32) -> Self {
-        // A name has at most 128 bytes.
-        let length = u16::try_from(name.as_str().len()).unwrap_or(u16::MAX);
-        Self { vault_id, name, name_length: length.to_le_bytes(), version: version.to_le_bytes() }
-    }
-
-    fn parts(&self) -> [&[u8]; 5] {
-        [b"mentiko/1 value", self.vault_id, &self.name_length, self.name.as_str().as_bytes(), &self.version]
-    }
-
-    /// The same bytes and the salt, as associated data.
-    pub(super) fn aad(&self, salt: &[u8; 32]) -> Vec<u8> {
-        let mut aad = self.parts().concat();
-        aad.extend_from_slice(salt);
-        aad
-    }
+/// What a sealed value is bound to, by its key and as its associated data: it opens as this version
+/// of this secret of this vault only.
+pub(super) fn value_context(vault_id: &[u8; 16], name: &SecretName, version: u32, salt: &[u8; 32]) -> Vec<u8> {
+    let name = name.as_str().as_bytes();
+    // A name has at most 128 bytes.
+    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+    [b"mentiko/1 value", &vault_id[..], &length.to_le_bytes(), name, &version.to_le_bytes(), salt].concat()
 }

@@ -5,28 +5,18 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::bytes::{Malformed, Reader, put_long_text, put_text};
-use super::{AuditKey, Error};
+use super::approval::{RETIRED, approval, retired};
+use super::bytes::{Malformed, Reader, put_text};
+use super::encode::put_long_text;
+use super::{Approval, AuditKey, Error, Vault};
 use crate::memory::Arena;
 use crate::policy::ChainName;
-
-/// Bytes of a retired key of the access log: key, number, hash, time.
-const RETIRED: usize = 32 + 8 + 32 + 8;
 
 /// Approvals of chain definitions, and the keys under which the access log was written before.
 pub struct Ledger {
     /// As in the file, for the keys are to lie in one place that wipes itself.
     retired: Zeroizing<Vec<u8>>,
     approvals: BTreeMap<ChainName, Approval>,
-}
-
-/// A chain definition that a person agreed to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Approval {
-    /// When: seconds since 1970, UTC.
-    pub time: u64,
-    /// What: the canonical text of a definition.
-    pub definition: String,
 }
 
 /// A part of the access log that was written under another key than today's.
@@ -53,6 +43,13 @@ impl fmt::Debug for Era<'_> {
     }
 }
 
+impl Vault<'_> {
+    /// The ledger. Only who needs it reads it.
+    pub fn ledger(&self) -> Result<Ledger, Error> {
+        Ledger::parse(&self.ledger_plain()?).map_err(|Malformed| self.damaged("the ledger".into()))
+    }
+}
+
 impl Ledger {
     /// What a new vault has.
     pub(super) fn empty() -> Self {
@@ -64,10 +61,8 @@ impl Ledger {
         let retired = Zeroizing::new(retired(&mut reader)?.to_vec());
         let count = reader.u32()?;
         let approvals = (0..count).map(|_| approval(&mut reader)).collect::<Result<_, _>>()?;
-        match reader.is_empty() {
-            true => Ok(Self { retired, approvals }),
-            false => Err(Malformed),
-        }
+        reader.finish()?;
+        Ok(Self { retired, approvals })
     }
 
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -113,33 +108,6 @@ impl Ledger {
     pub fn eras<'a>(&self, arena: &'a Arena) -> Result<Vec<Era<'a>>, Error> {
         self.retired.chunks_exact(RETIRED).map(|bytes| era(bytes, arena)).collect()
     }
-}
-
-/// What was approved for one chain. Passes over the keys without a copy of them.
-pub(super) fn approval_of(plain: &[u8], chain: &ChainName) -> Result<Option<Approval>, Malformed> {
-    let mut reader = Reader::new(plain);
-    retired(&mut reader)?;
-    let mut found = None;
-    for _ in 0..reader.u32()? {
-        let (name, approval) = approval(&mut reader)?;
-        if name == *chain {
-            found = Some(approval);
-        }
-    }
-    match reader.is_empty() {
-        true => Ok(found),
-        false => Err(Malformed),
-    }
-}
-
-fn retired<'p>(reader: &mut Reader<'p>) -> Result<&'p [u8], Malformed> {
-    let count = usize::from(reader.u16()?);
-    reader.take(count * RETIRED)
-}
-
-fn approval(reader: &mut Reader<'_>) -> Result<(ChainName, Approval), Malformed> {
-    let chain = reader.text()?.parse().map_err(|_| Malformed)?;
-    Ok((chain, Approval { time: reader.u64()?, definition: reader.long_text()?.to_owned() }))
 }
 
 fn era<'a>(bytes: &[u8], arena: &'a Arena) -> Result<Era<'a>, Error> {

@@ -3,53 +3,67 @@
 //! Nothing is parsed before its MAC or tag has been checked, but the fixed-size fields of the
 //! header. A sealed value becomes a [`Secret`] only through a grant.
 
+mod approval;
 mod bytes;
 mod crypto;
-#[cfg(feature = "admin")]
-mod eras;
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing;
 mod header;
 mod keys;
-#[cfg(test)]
-mod known_answers;
-mod ledger;
 mod pins;
 mod place;
 mod read;
 mod record;
-#[cfg(feature = "admin")]
-mod rekey;
 mod rotation;
 mod runs;
 mod secret;
 mod slots;
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+#[cfg(test)]
+mod known_answers;
+
+// For `mentiko` alone.
+#[cfg(feature = "admin")]
+mod edit;
+#[cfg(feature = "admin")]
+mod encode;
+#[cfg(feature = "admin")]
+mod eras;
+#[cfg(feature = "admin")]
+mod ledger;
+#[cfg(feature = "admin")]
+mod rekey;
+#[cfg(feature = "admin")]
+mod upkeep;
 #[cfg(feature = "admin")]
 mod values;
+#[cfg(feature = "admin")]
+mod whole;
+#[cfg(feature = "admin")]
 mod write;
 
 use std::path::PathBuf;
 
+pub use approval::Approval;
 pub use crypto::{hmac, hmac_is, sha256};
-#[cfg(feature = "admin")]
-pub use eras::{AuditKeys, MacCheckers};
 pub use header::MAX_BUCKETS;
-#[cfg(feature = "admin")]
-pub use keys::MacChecker;
 pub use keys::{AuditKey, LogKey, RootKey};
-pub use ledger::{Approval, Era, Ledger};
 pub use pins::Pins;
 pub use read::{Contents, Vault};
-pub use record::{MAX_NOTE, MAX_VALUE, Record, Sealed, State, Version};
-#[cfg(feature = "admin")]
-pub use rekey::{KeySlot, NewRoot};
+pub use record::{Record, Sealed, State, Version};
 pub use rotation::Rotation;
 pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
 pub use slots::{PassphraseCost, SLOTS as KEY_SLOTS, SlotKind};
 #[cfg(feature = "admin")]
-pub use values::Value;
-pub use write::{WriteLock, create};
+pub use {
+    edit::{MAX_NOTE, MAX_VALUE},
+    eras::{AuditKeys, MacChecker, MacCheckers},
+    ledger::{Era, Ledger},
+    rekey::{KeySlot, NewRoot},
+    values::Value,
+    write::{WriteLock, create},
+};
 
 /// What can be wrong with a vault.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +102,11 @@ pub enum Error {
     #[error("it is larger than the vault's format allows")]
     TooLarge,
     /// Each slot has a key.
+    #[cfg(feature = "admin")]
     #[error("all 8 key slots are in use; empty one with 'mentiko key remove N'")]
     NoFreeSlot,
     /// The vault holds as much as it can.
+    #[cfg(feature = "admin")]
     #[error("the vault holds 1000000 secrets, its largest number")]
     Full,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::bytes::{Malformed, Reader, put_text};
-use super::crypto::{self, NONCE, TAG};
+use super::crypto::{self, NONCE};
 use super::{Error, RootKey, Vault};
 use crate::instance::fill;
 use crate::policy::{ChainName, RunId, SecretName};
@@ -20,7 +20,7 @@ pub struct Pins {
     pub chain: ChainName,
     /// When it began: seconds since 1970, UTC.
     pub created: u64,
-    versions: BTreeMap<SecretName, u32>,
+    pub(super) versions: BTreeMap<SecretName, u32>,
 }
 
 impl Pins {
@@ -32,11 +32,6 @@ impl Pins {
     /// The version of this secret that the run holds.
     pub fn version(&self, name: &SecretName) -> Option<u32> {
         self.versions.get(name).copied()
-    }
-
-    /// All that it holds.
-    pub fn versions(&self) -> &BTreeMap<SecretName, u32> {
-        &self.versions
     }
 
     /// Adds a version of a secret that the run holds none of yet; whether that was so.
@@ -70,17 +65,15 @@ impl Pins {
                 return Err(Malformed);
             }
         }
-        match reader.is_empty() {
-            true => Ok(pins),
-            false => Err(Malformed),
-        }
+        reader.finish()?;
+        Ok(pins)
     }
 }
 
 impl Vault<'_> {
     /// Seals the pins of a run, under a key that is used this once.
     pub fn seal_pins(&self, run: &RunId, pins: &Pins) -> Result<Vec<u8>, Error> {
-        seal(&self.root(), self.id(), run, pins)
+        seal(&self.root, self.id(), run, pins)
     }
 
     /// Opens those that [`Vault::seal_pins`] sealed for this run of this vault; `path` stands in
@@ -88,40 +81,24 @@ impl Vault<'_> {
     pub fn open_pins(&self, run: &RunId, sealed: &[u8], path: &Path) -> Result<Pins, Error> {
         let damaged = |_: Malformed| Error::Pins { path: path.to_owned(), run: run.clone() };
         let mut reader = Reader::new(sealed);
-        let mut pins = Err(Malformed);
+        let mut pins = None;
+        // A second block stands there while the keys are rotated, so that the file opens before and after.
         while !reader.is_empty() {
-            let block = Block::read(&mut reader).map_err(damaged)?;
-            pins = pins.or_else(|Malformed| block.open(&self.root(), self.id(), run));
+            pins = pins.or(self.open_block(run, &mut reader).map_err(damaged)?);
         }
-        pins.map_err(damaged)
+        pins.ok_or(Malformed).map_err(damaged)
     }
-}
 
-/// The pins once, sealed under one root key. A file holds two while the keys are rotated, so that it
-/// opens before and after.
-struct Block {
-    salt: [u8; 32],
-    nonce: [u8; NONCE],
-    sealed: Zeroizing<Vec<u8>>,
-    tag: [u8; TAG],
-}
-
-impl Block {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    /// The pins of one block; `None` where it was sealed under another root key.
+    fn open_block(&self, run: &RunId, reader: &mut Reader<'_>) -> Result<Option<Pins>, Malformed> {
         if reader.array::<8>()? != *MAGIC {
             return Err(Malformed);
         }
         let length = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
         let (salt, nonce) = (reader.array()?, reader.array()?);
-        let sealed = Zeroizing::new(reader.take(length)?.to_vec());
-        Ok(Self { salt, nonce, sealed, tag: reader.array()? })
-    }
-
-    fn open(self, root: &RootKey<'_>, vault_id: &[u8; 16], run: &RunId) -> Result<Pins, Malformed> {
-        let Self { salt, nonce, mut sealed, tag } = self;
-        let opened = crypto::open(&root.run(&salt), &nonce, &aad(vault_id, run), &mut sealed, &tag);
-        opened.map_err(|_| Malformed)?;
-        Pins::read(&sealed)
+        let mut pins = Zeroizing::new(reader.take(length)?.to_vec());
+        let opened = crypto::open(&self.root.run(&salt), &nonce, &aad(self.id(), run), &mut pins, &reader.array()?);
+        Ok(opened.ok().and_then(|()| Pins::read(&pins).ok()))
     }
 }
 

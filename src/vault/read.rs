@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -11,12 +11,11 @@ use zeroize::Zeroizing;
 use super::bytes::{Malformed, Reader};
 use super::crypto::{self, Key, NONCE, TAG};
 use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticated};
-use super::ledger::{self, Approval, Ledger};
 use super::place::Place;
 use super::{AuditKey, Error, LogKey, Record, RootKey};
 use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder, read_up_to};
-use crate::memory::{Arena, equal};
-use crate::policy::{ChainName, SecretName};
+use crate::memory::Arena;
+use crate::policy::SecretName;
 
 /// How much is read at once at first: the header, and the whole table of up to 256 buckets.
 const FIRST_READ: usize = 4096;
@@ -25,15 +24,15 @@ const FIRST_READ: usize = 4096;
 /// is written meanwhile: writers replace the file.
 #[derive(Debug)]
 pub struct Vault<'a> {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     place: Arc<Place>,
-    size: u64,
-    header: Header,
-    root: RootKey<'a>,
-    audit: AuditKey<'a>,
+    pub(super) size: u64,
+    pub(super) header: Header,
+    pub(super) root: RootKey<'a>,
+    pub(super) audit: AuditKey<'a>,
     first: Vec<u8>,
     #[cfg_attr(not(feature = "admin"), allow(dead_code))]
-    slot: usize,
+    pub(super) slot: usize,
 }
 
 /// Every record of a vault, by name.
@@ -49,10 +48,9 @@ impl<'a> Vault<'a> {
         let mut first = vec![0; FIRST_READ];
         let length = read_up_to(&file, &mut first, 0).map_err(cant_read)?;
         first.truncate(length);
-        let raw = Unauthenticated::parse(&path, &first, size)?;
-        let (slot, root) = open_a_slot(&raw, key, instance, arena)?
+        let (slot, root, header) = Unauthenticated::parse(&path, &first, size)?
+            .open(&path, key, instance.id, arena)?
             .ok_or_else(|| Error::WrongKey { path: path.clone(), fault: wrong(key) })?;
-        let header = raw.authenticate(&path, &root)?;
         let audit = root.audit(arena)?;
         let place = Arc::new(Place::new(&path, folder, file, header.vault_id));
         Ok(Self { path, place, size, header, root, audit, first, slot })
@@ -63,25 +61,9 @@ impl<'a> Vault<'a> {
         self.header.generation
     }
 
-    /// The number of the key slot that was opened.
-    #[cfg(feature = "admin")]
-    pub fn slot(&self) -> usize {
-        self.slot
-    }
-
-    /// The key of the access log.
-    pub fn audit_key(&self) -> AuditKey<'a> {
-        self.audit
-    }
-
     /// The same, for appending to it.
     pub fn log_key(&self) -> LogKey<'a> {
         LogKey::new(self.audit, Arc::clone(&self.place))
-    }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Whether no other has been put in its place since it was opened.
@@ -90,16 +72,8 @@ impl<'a> Vault<'a> {
         std::fs::metadata(&self.path).and_then(|now| Ok(same(now, self.place.file.metadata()?))).unwrap_or(false)
     }
 
-    pub(super) fn root(&self) -> RootKey<'a> {
-        self.root
-    }
-
     pub(super) fn id(&self) -> &[u8; 16] {
         &self.header.vault_id
-    }
-
-    pub(super) fn header(&self) -> &Header {
-        &self.header
     }
 
     /// The records of these names, where there are any. Reads each bucket once, however many of
@@ -121,91 +95,13 @@ impl<'a> Vault<'a> {
         Ok(found)
     }
 
-    /// Every record. Checks that buckets and ledger fill the file without gap or overlap.
-    pub fn read_all(&self) -> Result<Contents, Error> {
-        let index_key = self.root.index();
-        let mut contents = Contents::new();
-        let mut end = self.header.table_end();
-        for index in 0..=self.header.bucket_count {
-            let (offset, length) = self.entry(index)?;
-            if offset != end {
-                return Err(self.damaged(format!("the place of {}", self.name_of(index))));
-            }
-            end += u64::from(length);
-        }
-        if end != self.size {
-            return Err(self.damaged("there are bytes after the ledger".into()));
-        }
-        self.ledger()?;
-        for index in 0..self.header.bucket_count {
-            for record in self.bucket(index)? {
-                if self.header.bucket_of(&index_key, record.name.as_str()) != index {
-                    return Err(self.damaged(format!("bucket {index} holds another's record")));
-                }
-                if let Some(twice) = contents.insert(record.name.clone(), record) {
-                    return Err(self.damaged(format!("two records of secret '{}'", twice.name)));
-                }
-            }
-        }
-        Ok(contents)
-    }
-
-    /// The ledger. Only who needs it reads it.
-    pub fn ledger(&self) -> Result<Ledger, Error> {
-        Ledger::parse(&self.ledger_plain()?).map_err(|Malformed| self.damaged("the ledger".into()))
-    }
-
-    /// What was approved for a chain, where anything was.
-    pub fn approval(&self, chain: &ChainName) -> Result<Option<Approval>, Error> {
-        ledger::approval_of(&self.ledger_plain()?, chain).map_err(|Malformed| self.damaged("the ledger".into()))
-    }
-
     pub(super) fn ledger_plain(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let key = self.root.ledger(&self.header.write_salt, self.header.generation);
         self.unseal(self.header.bucket_count, &key)
     }
 
-    /// The names of secrets of which some version equals one of the texts. For checks that a value
-    /// does not stand where only names belong; the values go no further than this.
-    pub fn names_of_values(&self, texts: &[&str], arena: &Arena) -> Result<BTreeSet<SecretName>, Error> {
-        let mut found = BTreeSet::new();
-        let scratch = arena.alloc(super::MAX_VALUE)?;
-        for record in self.read_all()?.into_values() {
-            for version in record.versions.iter().filter(|version| !version.sealed.is_wiped()) {
-                let length = version.sealed.value_len();
-                // Most values differ from all texts in length already, and stay sealed.
-                let candidates: Vec<&str> = texts.iter().copied().filter(|text| text.len() == length).collect();
-                let Some(place) = scratch.get_mut(..length).filter(|_| !candidates.is_empty()) else { continue };
-                version
-                    .sealed
-                    .open_into(&self.root, self.id(), &record.name, version.number, place)
-                    .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
-                if candidates.iter().any(|text| equal(text.as_bytes(), place)) {
-                    found.insert(record.name.clone());
-                }
-                crate::memory::wipe(place);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether a version of the record has this value.
-    pub fn has_value(&self, record: &Record, value: &[u8], arena: &Arena) -> Result<bool, Error> {
-        let scratch = arena.alloc(value.len())?;
-        for version in record.versions.iter().filter(|version| version.sealed.value_len() == value.len()) {
-            version
-                .sealed
-                .open_into(&self.root, self.id(), &record.name, version.number, scratch)
-                .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
-            if equal(scratch, value) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Where a bucket or the ledger is, checked against the file's size.
-    fn entry(&self, index: u32) -> Result<(u64, u32), Error> {
+    pub(super) fn entry(&self, index: u32) -> Result<(u64, u32), Error> {
         let start = HEADER + index as usize * ENTRY;
         let mut entry = [0; ENTRY];
         match self.first.get(start..start + ENTRY) {
@@ -224,7 +120,7 @@ impl<'a> Vault<'a> {
     }
 
     /// Reads, authenticates and takes apart one bucket.
-    fn bucket(&self, index: u32) -> Result<Vec<Record>, Error> {
+    pub(super) fn bucket(&self, index: u32) -> Result<Vec<Record>, Error> {
         let key = self.root.bucket(&self.header.write_salt, self.header.generation, index);
         records(&self.unseal(index, &key)?).map_err(|Malformed| self.damaged(self.name_of(index)))
     }
@@ -252,7 +148,7 @@ impl<'a> Vault<'a> {
     }
 
     /// What an entry of the table is for.
-    fn name_of(&self, index: u32) -> String {
+    pub(super) fn name_of(&self, index: u32) -> String {
         match index < self.header.bucket_count {
             true => format!("bucket {index}"),
             false => "the ledger".into(),
@@ -268,10 +164,8 @@ pub(super) fn records(plain: &[u8]) -> Result<Vec<Record>, Malformed> {
     let mut reader = Reader::new(plain);
     let count = reader.u32()?;
     let records = (0..count).map(|_| Record::read(&mut reader)).collect::<Result<_, _>>()?;
-    match reader.is_empty() {
-        true => Ok(records),
-        false => Err(Malformed),
-    }
+    reader.finish()?;
+    Ok(records)
 }
 
 fn wrong(key: InstanceKey<'_>) -> &'static str {
@@ -284,18 +178,4 @@ fn wrong(key: InstanceKey<'_>) -> &'static str {
             "the recovery code opens no key slot of the vault: it is another instance's, or was dropped"
         }
     }
-}
-
-fn open_a_slot<'a>(
-    raw: &Unauthenticated,
-    key: InstanceKey<'_>,
-    instance: &Instance,
-    arena: &'a Arena,
-) -> Result<Option<(usize, RootKey<'a>)>, Error> {
-    for (slot, number) in raw.slots().iter().zip(1..) {
-        if let Some(root) = slot.open(key, instance.id, raw.vault_id(), arena)? {
-            return Ok(Some((number, root)));
-        }
-    }
-    Ok(None)
 }

@@ -2,21 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::bytes::{Malformed, Reader, put_text};
-use super::crypto::{self, Forged, NONCE, TAG};
-use super::keys::{RootKey, ValueContext};
-use super::{Error, Rotation};
-use crate::instance::fill;
+use super::bytes::{Malformed, Reader};
+use super::crypto::{self, NONCE, TAG};
+use super::keys::value_context;
+use super::{Error, Rotation, Vault};
 use crate::policy::{Facts, Scope, SecretName};
-
-/// The longest value, in bytes: with a name, `=` and NUL it must fit into execve's
-/// MAX_ARG_STRLEN of 131,072 (execve(2)).
-pub const MAX_VALUE: usize = 131_000;
-/// The longest note, in bytes.
-pub const MAX_NOTE: usize = 1024;
 
 /// One secret.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "admin"), allow(dead_code))] // Some fields are for people alone.
 pub struct Record {
     /// Its name.
     pub name: SecretName,
@@ -24,7 +18,7 @@ pub struct Record {
     pub scope: Scope,
     /// How often it is to be rotated.
     pub rotation: Option<Rotation>,
-    /// A note for people, at most [`MAX_NOTE`] bytes.
+    /// A note for people, at most 1,024 bytes.
     pub note: String,
     /// When it was first stored: seconds since 1970, UTC.
     pub created: u64,
@@ -62,9 +56,9 @@ pub enum State {
 /// A value sealed under a key of its own: ciphertext, then the tag.
 #[derive(Clone)]
 pub struct Sealed {
-    salt: [u8; 32],
-    nonce: [u8; NONCE],
-    ciphertext: Vec<u8>,
+    pub(super) salt: [u8; 32],
+    pub(super) nonce: [u8; NONCE],
+    pub(super) ciphertext: Vec<u8>,
 }
 
 impl std::fmt::Debug for Sealed {
@@ -74,64 +68,9 @@ impl std::fmt::Debug for Sealed {
 }
 
 impl Sealed {
-    /// Seals a value as this version of this secret; `value` becomes its ciphertext.
-    pub(super) fn seal(
-        root: &RootKey<'_>,
-        vault_id: &[u8; 16],
-        name: &SecretName,
-        version: u32,
-        value: &mut [u8],
-    ) -> Result<Self, Error> {
-        let (mut salt, mut nonce) = ([0; 32], [0; NONCE]);
-        fill(&mut salt)?;
-        fill(&mut nonce)?;
-        let context = ValueContext::new(vault_id, name, version);
-        let tag = crypto::seal(&root.value(&context, &salt), &nonce, &context.aad(&salt), value)?;
-        let ciphertext = [&*value, &tag].concat();
-        Ok(Self { salt, nonce, ciphertext })
-    }
-
-    /// What is left of a value that was wiped: it opens as nothing.
-    pub(crate) fn wiped() -> Self {
-        Self { salt: [0; 32], nonce: [0; NONCE], ciphertext: Vec::new() }
-    }
-
-    pub(super) fn is_wiped(&self) -> bool {
-        self.ciphertext.is_empty()
-    }
-
     /// The length of the value, in bytes.
     pub fn value_len(&self) -> usize {
         self.ciphertext.len().saturating_sub(TAG)
-    }
-
-    /// Opens it into `place`, which must be [`Sealed::value_len`] bytes of the arena.
-    pub(super) fn open_into(
-        &self,
-        root: &RootKey<'_>,
-        vault_id: &[u8; 16],
-        name: &SecretName,
-        version: u32,
-        place: &mut [u8],
-    ) -> Result<(), Forged> {
-        let (ciphertext, tag) = self.ciphertext.split_last_chunk::<TAG>().ok_or(Forged)?;
-        if ciphertext.len() != place.len() {
-            return Err(Forged);
-        }
-        place.copy_from_slice(ciphertext);
-        let context = ValueContext::new(vault_id, name, version);
-        let key = root.value(&context, &self.salt);
-        crypto::open(&key, &self.nonce, &context.aad(&self.salt), place, tag)
-    }
-}
-
-impl Version {
-    /// Gives it to nobody any more, and wipes its value. False where both were so already.
-    pub fn revoke(&mut self) -> bool {
-        let was_there = self.state != State::Revoked || !self.sealed.is_wiped();
-        self.state = State::Revoked;
-        self.sealed = Sealed::wiped();
-        was_there
     }
 }
 
@@ -146,11 +85,6 @@ impl Record {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// What the decision needs to know of it for a run that holds no version of it yet.
-    pub fn facts(&self) -> Facts {
-        self.facts_for(None)
-    }
-
     /// The same for a run that holds this version.
     pub fn facts_for(&self, pinned: Option<u32>) -> Facts {
         let version = match pinned {
@@ -158,38 +92,6 @@ impl Record {
             None => self.current(),
         };
         Facts { scope: self.scope.clone(), version: version.map(|version| version.number), pinned: pinned.is_some() }
-    }
-
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        put_text(out, self.name.as_str())?;
-        match &self.scope {
-            Scope::All => out.push(SCOPE_ALL),
-            Scope::Chains(chains) => {
-                out.push(SCOPE_CHAINS);
-                put_count(out, chains.len())?;
-                for chain in chains {
-                    put_text(out, chain.as_str())?;
-                }
-            }
-        }
-        let (code, days) = self.rotation.map_or((0, 0), Rotation::code);
-        out.push(code);
-        out.extend_from_slice(&days.to_le_bytes());
-        put_text(out, &self.note)?;
-        out.extend_from_slice(&self.created.to_le_bytes());
-        out.extend_from_slice(&self.changed.to_le_bytes());
-        put_count(out, self.versions.len())?;
-        for version in &self.versions {
-            out.extend_from_slice(&version.number.to_le_bytes());
-            out.push(version.state as u8);
-            out.extend_from_slice(&version.created.to_le_bytes());
-            out.extend_from_slice(&version.sealed.salt);
-            out.extend_from_slice(&version.sealed.nonce);
-            let length = u32::try_from(version.sealed.ciphertext.len()).map_err(|_| Error::TooLarge)?;
-            out.extend_from_slice(&length.to_le_bytes());
-            out.extend_from_slice(&version.sealed.ciphertext);
-        }
-        Ok(())
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -213,8 +115,23 @@ impl Record {
     }
 }
 
-const SCOPE_ALL: u8 = 0x2E;
-const SCOPE_CHAINS: u8 = 0xD1;
+impl Vault<'_> {
+    /// Opens a version's value into `place`, which must be [`Sealed::value_len`] bytes of the arena.
+    pub(super) fn open_value(&self, name: &SecretName, version: &Version, place: &mut [u8]) -> Result<(), Error> {
+        let damaged = || self.damaged(format!("version {} of secret '{name}'", version.number));
+        let sealed = &version.sealed;
+        let (ciphertext, tag) = sealed.ciphertext.split_last_chunk::<TAG>().ok_or_else(damaged)?;
+        if ciphertext.len() != place.len() {
+            return Err(damaged());
+        }
+        place.copy_from_slice(ciphertext);
+        let context = value_context(self.id(), name, version.number, &sealed.salt);
+        crypto::open(&self.root.value(&context), &sealed.nonce, &context, place, tag).map_err(|_| damaged())
+    }
+}
+
+pub(super) const SCOPE_ALL: u8 = 0x2E;
+pub(super) const SCOPE_CHAINS: u8 = 0xD1;
 
 fn read_version(reader: &mut Reader<'_>) -> Result<Version, Malformed> {
     let number = reader.u32()?;
@@ -236,12 +153,6 @@ fn read_version(reader: &mut Reader<'_>) -> Result<Version, Malformed> {
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Malformed> {
     text.parse().map_err(|_| Malformed)
-}
-
-fn put_count(out: &mut Vec<u8>, count: usize) -> Result<(), Error> {
-    let count = u16::try_from(count).map_err(|_| Error::TooLarge)?;
-    out.extend_from_slice(&count.to_le_bytes());
-    Ok(())
 }
 
 #[cfg(test)]

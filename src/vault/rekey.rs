@@ -1,12 +1,13 @@
 //! Other keys: slots added and removed; the whole vault under another root key.
 
-use super::record::{MAX_VALUE, Sealed};
+use super::crypto;
 use super::slots::{PassphraseCost, SLOTS, Slot, SlotKind};
 use super::write::write;
-use super::{AuditKey, Contents, Error, Ledger, Pins, RootKey, Vault, WriteLock};
-use crate::instance::{Instance, InstanceKey, fill};
+use super::{AuditKey, Contents, Error, Ledger, MAX_VALUE, Pins, RootKey, Sealed, Vault, WriteLock};
+use crate::instance::{Instance, InstanceKey, Uuid, fill};
 use crate::memory::Arena;
 use crate::policy::RunId;
+use zeroize::Zeroizing;
 
 /// What is known of a key slot without its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +47,49 @@ impl<'a> NewRoot<'a> {
     }
 }
 
+impl Slot {
+    pub(super) fn describe(&self, number: usize) -> KeySlot {
+        KeySlot { number, kind: self.kind, cost: self.cost }
+    }
+
+    /// Seals the root key in a new slot.
+    pub(super) fn seal(
+        key: InstanceKey<'_>,
+        cost: PassphraseCost,
+        instance: Uuid,
+        vault_id: &[u8; 16],
+        root: &RootKey<'_>,
+    ) -> Result<Self, Error> {
+        let mut slot = Self::none();
+        match key {
+            InstanceKey::Bytes(_) => slot.kind = SlotKind::InstanceKey,
+            InstanceKey::Passphrase(_) => {
+                slot.kind = SlotKind::Passphrase;
+                slot.cost = cost;
+            }
+            InstanceKey::Recovery(_) => slot.kind = SlotKind::Recovery,
+        }
+        fill(&mut slot.salt)?;
+        fill(&mut slot.nonce)?;
+        let kek = slot.kek(key, instance, vault_id).ok_or(Error::TooLarge)?;
+        // In place in memory that wipes itself: it holds the root key until it is sealed.
+        let mut buffer = Zeroizing::new(*root.0);
+        slot.tag = crypto::seal(&kek, &slot.nonce, &slot.aad(vault_id), buffer.as_mut())?;
+        slot.sealed = *buffer;
+        Ok(slot)
+    }
+}
+
 impl Vault<'_> {
     /// The slots in use, by number.
     pub fn key_slots(&self) -> Vec<KeySlot> {
-        let slots = self.header().slots.iter().zip(1..);
+        let slots = self.header.slots.iter().zip(1..);
         slots.filter(|(slot, _)| !slot.is_none()).map(|(slot, number)| slot.describe(number)).collect()
     }
 
     /// The number of the first slot that the key opens.
     pub fn slot_of(&self, key: InstanceKey<'_>, instance: &Instance, arena: &Arena) -> Result<Option<usize>, Error> {
-        for (slot, number) in self.header().slots.iter().zip(1..) {
+        for (slot, number) in self.header.slots.iter().zip(1..) {
             if slot.open(key, instance.id, self.id(), arena)?.is_some() {
                 return Ok(Some(number));
             }
@@ -71,7 +105,7 @@ impl Vault<'_> {
         instance: &Instance,
         arena: &Arena,
     ) -> Result<bool, Error> {
-        match number.checked_sub(1).and_then(|at| self.header().slots.get(at)) {
+        match number.checked_sub(1).and_then(|at| self.header.slots.get(at)) {
             Some(slot) => Ok(slot.open(key, instance.id, self.id(), arena)?.is_some()),
             None => Ok(false),
         }
@@ -86,10 +120,10 @@ impl Vault<'_> {
         instance: &Instance,
         spare: Option<usize>,
     ) -> Result<(usize, u64), Error> {
-        let mut header = self.header().clone();
+        let mut header = self.header.clone();
         let free = header.slots.iter().zip(1..).find(|(slot, _)| slot.is_none()).map(|(_, number)| number);
         let number = free.or(spare).ok_or(Error::NoFreeSlot)?;
-        put(&mut header.slots, number, Slot::seal(key, COST, instance.id, self.id(), &self.root())?);
+        put(&mut header.slots, number, Slot::seal(key, COST, instance.id, self.id(), &self.root)?);
         let generation = self.rewrite(lock, header, &self.read_all()?, &self.ledger_plain()?)?;
         Ok((number, generation))
     }
@@ -98,7 +132,7 @@ impl Vault<'_> {
     /// vault has the root key, which stays: [`Vault::add_key`] and this change who opens the file, not
     /// what it is sealed with.
     pub fn remove_key(&self, lock: &WriteLock, number: usize) -> Result<u64, Error> {
-        let mut header = self.header().clone();
+        let mut header = self.header.clone();
         put(&mut header.slots, number, Slot::none());
         self.rewrite(lock, header, &self.read_all()?, &self.ledger_plain()?)
     }
@@ -111,10 +145,7 @@ impl Vault<'_> {
             for version in record.versions.iter_mut().filter(|version| !version.sealed.is_wiped()) {
                 let damaged = || self.damaged(format!("version {} of secret '{}'", version.number, record.name));
                 let place = scratch.get_mut(..version.sealed.value_len()).ok_or_else(damaged)?;
-                version
-                    .sealed
-                    .open_into(&self.root(), self.id(), &record.name, version.number, place)
-                    .map_err(|_| damaged())?;
+                self.open_value(&record.name, version, place)?;
                 version.sealed = Sealed::seal(&new.root, &new.vault_id, &record.name, version.number, place)?;
             }
         }
@@ -137,7 +168,7 @@ impl Vault<'_> {
         keys: &[(usize, InstanceKey<'_>)],
         instance: &Instance,
     ) -> Result<u64, Error> {
-        let mut header = self.header().clone();
+        let mut header = self.header.clone();
         header.vault_id = new.vault_id;
         header.generation = header.generation.checked_add(1).ok_or(Error::TooLarge)?;
         header.slots = [const { Slot::none() }; SLOTS];
@@ -154,4 +185,15 @@ fn put(slots: &mut [Slot; SLOTS], number: usize, slot: Slot) {
     if let Some(place) = number.checked_sub(1).and_then(|at| slots.get_mut(at)) {
         *place = slot;
     }
+}
+
+impl Default for PassphraseCost {
+    fn default() -> Self {
+        Self::RECOMMENDED
+    }
+}
+
+impl PassphraseCost {
+    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
+    pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
 }

@@ -1,8 +1,5 @@
 //! How often a secret is to be rotated.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
 
@@ -39,15 +36,6 @@ impl Rotation {
         }
     }
 
-    pub(super) fn code(self) -> (u8, u16) {
-        match self {
-            Self::Days(days) => (1, days),
-            Self::Monthly => (2, 0),
-            Self::Quarterly => (3, 0),
-            Self::Yearly => (4, 0),
-        }
-    }
-
     pub(super) fn from_code(code: u8, days: u16) -> Option<Option<Self>> {
         match (code, days) {
             (0, 0) => Some(None),
@@ -71,36 +59,6 @@ impl Record {
     /// nothing overdue.
     pub fn overdue_since(&self, now: Timestamp) -> Option<Timestamp> {
         self.due().filter(|due| *due <= now)
-    }
-}
-
-impl FromStr for Rotation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "monthly" => Ok(Self::Monthly),
-            "quarterly" => Ok(Self::Quarterly),
-            "yearly" => Ok(Self::Yearly),
-            _ => text
-                .strip_suffix('d')
-                .filter(|days| days.bytes().all(|byte| byte.is_ascii_digit()))
-                .and_then(|days| days.parse().ok())
-                .filter(|days| (1..=3650).contains(days))
-                .map(Self::Days)
-                .ok_or_else(|| "use 30d (1d to 3650d), monthly, quarterly or yearly".into()),
-        }
-    }
-}
-
-impl fmt::Display for Rotation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Days(days) => write!(f, "{days}d"),
-            Self::Monthly => f.write_str("monthly"),
-            Self::Quarterly => f.write_str("quarterly"),
-            Self::Yearly => f.write_str("yearly"),
-        }
     }
 }
 

@@ -11,19 +11,19 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::Error;
-use crate::instance::{self, Access, Instance, open_at, open_folder, sync_folder};
+use crate::instance::{self, Access, Instance, open_at, open_folder};
 use crate::policy::RunId;
 
 /// No run has this name: those begin with a letter or digit.
-const TEMPORARY: &str = ".tmp";
+pub(super) const TEMPORARY: &str = ".tmp";
 /// The largest file that is read: more than 65,535 names can fill.
 const MAX_FILE: u64 = 16 << 20;
 
 /// `runs/` of an instance, held open.
 #[derive(Debug)]
 pub struct Runs {
-    path: PathBuf,
-    folder: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) folder: OwnedFd,
 }
 
 /// The right to change the pins of a run that others may know of. Who makes up a new run needs
@@ -81,34 +81,12 @@ impl Runs {
         self.rename(run)
     }
 
-    /// The same, on stable storage when it returns.
-    pub fn store(&self, _: &RunsLock, run: &RunId, sealed: &[u8]) -> Result<(), Error> {
-        let file = self.write(TEMPORARY, sealed)?;
-        file.sync_all().map_err(|error| instance::Error::file("sync", self.path.join(TEMPORARY), error))?;
-        self.rename(run)?;
-        self.sync()
-    }
-
-    /// Removes the pins of a run; whether there were any.
-    pub fn remove(&self, _: &RunsLock, run: &RunId) -> Result<bool, Error> {
-        match unlinkat(&self.folder, name_of(run).as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(instance::Error::file("remove", self.file(run), errno).into()),
-        }
-    }
-
-    /// Puts on stable storage what was removed.
-    pub fn sync(&self) -> Result<(), Error> {
-        Ok(sync_folder(&self.path)?)
-    }
-
-    fn rename(&self, run: &RunId) -> Result<(), Error> {
+    pub(super) fn rename(&self, run: &RunId) -> Result<(), Error> {
         let renamed = renameat(&self.folder, TEMPORARY, &self.folder, name_of(run).as_str());
         renamed.map_err(|errno| instance::Error::file("write", self.file(run), errno).into())
     }
 
-    fn write(&self, name: &str, sealed: &[u8]) -> Result<File, Error> {
+    pub(super) fn write(&self, name: &str, sealed: &[u8]) -> Result<File, Error> {
         let failed = |what, error| Error::Instance(instance::Error::file(what, self.path.join(name), error));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let created = openat(&self.folder, name, flags, Mode::from_bits_truncate(0o600));
@@ -121,6 +99,6 @@ impl Runs {
     }
 }
 
-fn name_of(run: &RunId) -> String {
+pub(super) fn name_of(run: &RunId) -> String {
     format!("{run}.run")
 }

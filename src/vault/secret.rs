@@ -11,32 +11,30 @@ use crate::policy::{Grant, SecretName, VariableName};
 /// It lies in the arena as `NAME=value` with a final NUL, as execve(2) takes it, so that it is
 /// never copied. No Clone, no Serialize; Debug shows the name.
 pub struct Secret<'a> {
-    variable: VariableName,
-    secret: SecretName,
-    version: u32,
+    grant: Grant,
     assignment: &'a [u8],
 }
 
 impl std::fmt::Debug for Secret<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "[{}]", self.secret)
+        write!(f, "[{}]", self.name())
     }
 }
 
 impl<'a> Secret<'a> {
     /// The variable that is to hold it.
     pub fn variable(&self) -> &VariableName {
-        &self.variable
+        self.grant.variable()
     }
 
     /// The secret's name.
     pub fn name(&self) -> &SecretName {
-        &self.secret
+        self.grant.secret()
     }
 
     /// The version that was opened.
     pub fn version(&self) -> u32 {
-        self.version
+        self.grant.version()
     }
 
     /// `NAME=value`, NUL-terminated, in the arena.
@@ -46,7 +44,7 @@ impl<'a> Secret<'a> {
 
     /// The value alone, in the arena.
     pub fn value(&self) -> &'a [u8] {
-        let start = self.variable.as_str().len() + 1;
+        let start = self.variable().as_str().len() + 1;
         self.assignment.get(start..self.assignment.len().saturating_sub(1)).unwrap_or_default()
     }
 }
@@ -62,15 +60,7 @@ impl Vault<'_> {
         let (prefix, rest) = assignment.split_at_mut_checked(name.len() + 1).ok_or_else(damaged)?;
         prefix.iter_mut().zip(name.iter().chain(b"=")).for_each(|(place, byte)| *place = *byte);
         let place = rest.get_mut(..length).ok_or_else(damaged)?;
-        version
-            .sealed
-            .open_into(&self.root(), self.id(), &record.name, version.number, place)
-            .map_err(|_| damaged())?;
-        Ok(Secret {
-            variable: grant.variable().clone(),
-            secret: grant.secret().clone(),
-            version: grant.version(),
-            assignment,
-        })
+        self.open_value(&record.name, version, place)?;
+        Ok(Secret { grant, assignment })
     }
 }

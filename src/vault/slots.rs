@@ -7,7 +7,7 @@ use super::Error;
 use super::bytes::{Malformed, Reader};
 use super::crypto::{self, Key, NONCE, TAG};
 use super::keys::RootKey;
-use crate::instance::{InstanceKey, Uuid, fill};
+use crate::instance::{InstanceKey, Uuid};
 use crate::memory::Arena;
 
 /// How many slots a header has.
@@ -40,16 +40,7 @@ pub struct PassphraseCost {
     pub lanes: u32,
 }
 
-impl Default for PassphraseCost {
-    fn default() -> Self {
-        Self::RECOMMENDED
-    }
-}
-
 impl PassphraseCost {
-    /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
-    pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
-
     /// What is tried at all: a forged header must not make the reader use up the machine.
     fn is_bearable(self) -> bool {
         let work = u64::from(self.memory) * u64::from(self.passes);
@@ -59,12 +50,12 @@ impl PassphraseCost {
 
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    kind: SlotKind,
-    cost: PassphraseCost,
-    salt: [u8; 32],
-    nonce: [u8; NONCE],
-    sealed: [u8; 32],
-    tag: [u8; TAG],
+    pub(super) kind: SlotKind,
+    pub(super) cost: PassphraseCost,
+    pub(super) salt: [u8; 32],
+    pub(super) nonce: [u8; NONCE],
+    pub(super) sealed: [u8; 32],
+    pub(super) tag: [u8; TAG],
 }
 
 impl Slot {
@@ -75,11 +66,6 @@ impl Slot {
 
     pub(super) fn is_none(&self) -> bool {
         self.kind == SlotKind::None
-    }
-
-    #[cfg(feature = "admin")]
-    pub(super) fn describe(&self, number: usize) -> super::KeySlot {
-        super::KeySlot { number, kind: self.kind, cost: self.cost }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -100,44 +86,6 @@ impl Slot {
         })
     }
 
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[self.kind as u8, 0, 0, 0]);
-        for parameter in [self.cost.memory, self.cost.passes, self.cost.lanes] {
-            out.extend_from_slice(&parameter.to_le_bytes());
-        }
-        out.extend_from_slice(&self.salt);
-        out.extend_from_slice(&self.nonce);
-        out.extend_from_slice(&self.sealed);
-        out.extend_from_slice(&self.tag);
-    }
-
-    /// Seals the root key in a new slot.
-    pub(super) fn seal(
-        key: InstanceKey<'_>,
-        cost: PassphraseCost,
-        instance: Uuid,
-        vault_id: &[u8; 16],
-        root: &RootKey<'_>,
-    ) -> Result<Self, Error> {
-        let mut slot = Self::none();
-        match key {
-            InstanceKey::Bytes(_) => slot.kind = SlotKind::InstanceKey,
-            InstanceKey::Passphrase(_) => {
-                slot.kind = SlotKind::Passphrase;
-                slot.cost = cost;
-            }
-            InstanceKey::Recovery(_) => slot.kind = SlotKind::Recovery,
-        }
-        fill(&mut slot.salt)?;
-        fill(&mut slot.nonce)?;
-        let kek = slot.kek(key, instance, vault_id).ok_or(Error::TooLarge)?;
-        // In place in memory that wipes itself: it holds the root key until it is sealed.
-        let mut buffer = Zeroizing::new(*root.0);
-        slot.tag = crypto::seal(&kek, &slot.nonce, &slot.aad(vault_id), buffer.as_mut())?;
-        slot.sealed = *buffer;
-        Ok(slot)
-    }
-
     /// The root key, in the arena; `None` where this slot is for another key.
     pub(super) fn open<'a>(
         &self,
@@ -156,18 +104,19 @@ impl Slot {
     }
 
     /// The key that this slot is sealed under; `None` where the kind of key does not fit.
-    fn kek(&self, key: InstanceKey<'_>, instance: Uuid, vault_id: &[u8; 16]) -> Option<Key> {
-        let info: [&[u8]; 3] = [b"mentiko/1 slot", instance.as_bytes(), vault_id];
-        match (self.kind, key) {
-            (SlotKind::InstanceKey, InstanceKey::Bytes(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+    pub(super) fn kek(&self, key: InstanceKey<'_>, instance: Uuid, vault_id: &[u8; 16]) -> Option<Key> {
+        let stretched;
+        let material: &[u8] = match (self.kind, key) {
+            (SlotKind::InstanceKey, InstanceKey::Bytes(bytes)) => bytes,
             // As good as a key: 160 random bits need no stretching.
-            (SlotKind::Recovery, InstanceKey::Recovery(bytes)) => Some(crypto::hkdf(bytes, &self.salt, &info)),
+            (SlotKind::Recovery, InstanceKey::Recovery(bytes)) => bytes,
             (SlotKind::Passphrase, InstanceKey::Passphrase(passphrase)) => {
-                let stretched = self.stretch(passphrase)?;
-                Some(crypto::hkdf(stretched.as_ref(), &self.salt, &info))
+                stretched = self.stretch(passphrase)?;
+                stretched.as_ref()
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(crypto::hkdf(material, &self.salt, &[b"mentiko/1 slot", instance.as_bytes(), vault_id]))
     }
 
     fn stretch(&self, passphrase: &[u8]) -> Option<Key> {
@@ -186,7 +135,7 @@ impl Slot {
         result.ok().map(|()| output)
     }
 
-    fn aad(&self, vault_id: &[u8; 16]) -> Vec<u8> {
+    pub(super) fn aad(&self, vault_id: &[u8; 16]) -> Vec<u8> {
         [&b"MENTIKO1"[..], &1u32.to_le_bytes(), vault_id, &[self.kind as u8]].concat()
     }
 }

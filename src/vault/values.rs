@@ -32,10 +32,7 @@ impl Vault<'_> {
         for record in self.read_all()?.into_values() {
             for version in &record.versions {
                 let place = arena.alloc(version.sealed.value_len())?;
-                version
-                    .sealed
-                    .open_into(&self.root(), self.id(), &record.name, version.number, place)
-                    .map_err(|_| self.damaged(format!("a value of secret '{}'", record.name)))?;
+                self.open_value(&record.name, version, place)?;
                 let (name, state) = (record.name.clone(), version.state);
                 values.push(Value { name, version: version.number, state, bytes: place });
             }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
@@ -14,12 +13,10 @@ use super::crypto::{self, Key, NONCE, TAG};
 use super::header::{Header, MAX_BUCKET, MAX_BUCKETS};
 use super::ledger::Ledger;
 use super::read::Contents;
-use super::record::Sealed;
 use super::slots::{PassphraseCost, Slot};
-use super::{Error, Record, RootKey, State, Vault, Version};
+use super::{Error, Record, RootKey, Vault};
 use crate::instance::{self, Instance, InstanceKey, fill};
 use crate::memory::Arena;
-use crate::policy::SecretName;
 
 /// How many records a bucket is meant to hold.
 const PER_BUCKET: usize = 16;
@@ -37,12 +34,11 @@ impl WriteLock {
     /// Waits for other writers. The kernel lets go of a dead writer's lock.
     pub fn take(instance: &Instance) -> Result<Self, Error> {
         let path = instance.vault.clone();
-        let lock = beside(&path, ".lock");
+        let lock = instance::beside(&path, ".lock");
         let failed = |errno| Error::Instance(instance::Error::file("lock", &lock, errno));
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = open(&lock, flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
         let lock = Flock::lock(fd, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno))?;
-        #[cfg(feature = "admin")]
         instance.key.remove_pending();
         Ok(Self { path, _lock: lock })
     }
@@ -77,12 +73,12 @@ impl Vault<'_> {
     /// Replaces the vault's contents and returns the new generation. `self` must have been opened
     /// after `lock` was taken: else a writer in between is undone. The ledger stays as it is.
     pub fn replace(&self, lock: &WriteLock, contents: &Contents) -> Result<u64, Error> {
-        self.rewrite(lock, self.header().clone(), contents, &self.ledger_plain()?)
+        self.rewrite(lock, self.header.clone(), contents, &self.ledger_plain()?)
     }
 
     /// The same, with another ledger.
     pub fn replace_with_ledger(&self, lock: &WriteLock, contents: &Contents, ledger: &Ledger) -> Result<u64, Error> {
-        self.rewrite(lock, self.header().clone(), contents, &ledger.encode()?)
+        self.rewrite(lock, self.header.clone(), contents, &ledger.encode()?)
     }
 
     pub(super) fn rewrite(
@@ -94,35 +90,8 @@ impl Vault<'_> {
     ) -> Result<u64, Error> {
         header.generation = header.generation.checked_add(1).ok_or(Error::TooLarge)?;
         let generation = header.generation;
-        write(lock, header, &self.root(), contents, ledger)?;
+        write(lock, header, &self.root, contents, ledger)?;
         Ok(generation)
-    }
-
-    /// Seals a value as the next version of a secret. It becomes current; what was current becomes
-    /// previous. `value` is overwritten by its ciphertext. Returns the version's number.
-    pub fn add_version(&self, record: &mut Record, value: &mut [u8], now: u64) -> Result<u32, Error> {
-        let last = record.versions.iter().map(|version| version.number).max().unwrap_or(0);
-        let number = last.checked_add(1).ok_or(Error::TooLarge)?;
-        let sealed = Sealed::seal(&self.root(), self.id(), &record.name, number, value)?;
-        for version in record.versions.iter_mut().filter(|version| version.state == State::Current) {
-            version.state = State::Previous;
-        }
-        record.versions.push(Version { number, state: State::Current, created: now, sealed });
-        record.changed = now;
-        Ok(number)
-    }
-
-    /// A secret without versions yet.
-    pub fn new_record(name: SecretName, now: u64) -> Record {
-        Record {
-            name,
-            scope: crate::policy::Scope::All,
-            rotation: None,
-            note: String::new(),
-            created: now,
-            changed: now,
-            versions: Vec::new(),
-        }
     }
 }
 
@@ -137,34 +106,20 @@ pub(super) fn write(
     fill(&mut header.write_salt)?;
     header.bucket_count = bucket_count(contents.len())?;
     let buckets = split(&header, root, contents);
-    let temporary = beside(&lock.path, ".tmp");
-    // Left by a writer that was killed; the lock says that nobody uses it.
-    let _ = std::fs::remove_file(&temporary);
-    let written = write_file(&temporary, &header, root, &buckets, ledger)
-        .and_then(|()| std::fs::rename(&temporary, &lock.path).map_err(|error| failed("rename", &temporary, error)));
-    if let Err(error) = written {
-        let _ = std::fs::remove_file(&temporary);
-        return Err(error);
-    }
-    instance::sync_folder(folder_of(&lock.path))?;
-    Ok(())
+    // What a writer that was killed left there, nobody uses: so says the lock.
+    instance::replace_with(&lock.path, 0o600, |file, path| write_file(file, path, &header, root, &buckets, ledger))
 }
 
 fn write_file(
+    file: &mut File,
     path: &Path,
     header: &Header,
     root: &RootKey<'_>,
     buckets: &[Vec<&Record>],
     ledger: &[u8],
 ) -> Result<(), Error> {
-    let io = |error| failed("write", path, error);
-    let mut file: File = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed("create", path, error))?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 18, &mut file);
+    let io = |error| Error::from(instance::Error::file("write", path, error));
+    let mut out = std::io::BufWriter::with_capacity(1 << 18, file);
     out.write_all(&header.encode(root)).map_err(io)?;
     let mut sealed: Vec<Vec<u8>> = buckets
         .iter()
@@ -183,9 +138,7 @@ fn write_file(
     for part in &sealed {
         out.write_all(part).map_err(io)?;
     }
-    out.flush().map_err(io)?;
-    drop(out);
-    file.sync_all().map_err(|error| failed("sync", path, error))
+    out.flush().map_err(io)
 }
 
 fn seal_bucket(header: &Header, root: &RootKey<'_>, index: u32, records: &[&Record]) -> Result<Vec<u8>, Error> {
@@ -232,18 +185,4 @@ fn bucket_count(secrets: usize) -> Result<u32, Error> {
     }
     let buckets = secrets.div_ceil(PER_BUCKET).max(1).next_power_of_two();
     u32::try_from(buckets).ok().filter(|&count| count <= MAX_BUCKETS).ok_or(Error::Full)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn failed(what: &'static str, path: &Path, error: std::io::Error) -> Error {
-    instance::Error::file(what, path, error).into()
 }

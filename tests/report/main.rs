@@ -79,7 +79,7 @@ fn access<'a>(outcome: Outcome, secret: &'a str, chain: &'a str) -> Entry<'a> {
     let (agent, run) = (Some("agent"), Some("run"));
     let reason = (outcome == Outcome::Denied).then_some("chain out of scope");
     let (secret, chain, version) = (Some(secret), Some(chain), Some(1));
-    Entry { secret, chain, agent, run, version, reason, ..Entry::new(Event::SecretAccess, outcome) }
+    Entry { secret, chain, agent, run, version, reason, ..Entry::new(Event::SECRET_ACCESS, outcome) }
 }
 
 /// Changes the last line that was not forged, and appends the result: a forgery that no MAC covers.

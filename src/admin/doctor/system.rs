@@ -9,7 +9,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::geteuid;
 
 use super::Check;
-use crate::instance::FencePolicy;
+use crate::instance::Fence;
 use crate::memory::{Arena, Error, Forked, Protection, default_sigchld, fork, landlock_version};
 
 /// Below this much locked memory, few and short values can be opened.
@@ -131,7 +131,7 @@ fn ptrace() -> Check {
 }
 
 /// What a fence can be made of here.
-pub(super) fn fence(policy: FencePolicy) -> Check {
+pub(super) fn fence(policy: Fence) -> Check {
     const NAME: &str = "fence";
     let refused = match refusal() {
         None if geteuid().is_root() => return stands(policy, "mount namespaces, for agents with --user"),
@@ -145,25 +145,25 @@ pub(super) fn fence(policy: FencePolicy) -> Check {
             format!("Landlock (version {version}) alone, if the instance lies in no folder that agents work in: {why}"),
             mend,
         ),
-        Err(_) if policy == FencePolicy::Off => stands(policy, "none"),
+        Err(_) if policy == Fence::Off => stands(policy, "none"),
         Err(errno) => {
             let finding = format!("none: {why}, and Landlock too ({errno})");
             match policy {
-                FencePolicy::Require => Check::fail(NAME, finding + "; policy.fence is require", mend),
+                Fence::Require => Check::fail(NAME, finding + "; policy.fence is require", mend),
                 _ => Check::warn(NAME, finding + "; agents can reach the vault", mend),
             }
         }
     }
 }
 
-fn stands(policy: FencePolicy, what: &str) -> Check {
+fn stands(policy: Fence, what: &str) -> Check {
     const NAME: &str = "fence";
     let landlock = match landlock_version() {
         Ok(version) => format!("Landlock version {version}"),
         Err(errno) => format!("no Landlock ({errno})"),
     };
     match policy {
-        FencePolicy::Off => Check::warn(
+        Fence::Off => Check::warn(
             NAME,
             format!("policy.fence is off: agents can reach the vault; possible: {what}; {landlock}"),
             "set policy.fence of instance.json to auto or require",

@@ -7,9 +7,9 @@ use super::*;
 use crate::vault::{AuditKey, sha256};
 
 const FORGED: [(Event, Outcome); 3] = [
-    (Event::SecretAccess, Outcome::Granted),
-    (Event::SecretAccess, Outcome::Denied),
-    (Event::LogRecovered, Outcome::Done),
+    (Event::SECRET_ACCESS, Outcome::Granted),
+    (Event::SECRET_ACCESS, Outcome::Denied),
+    (Event::LOG_RECOVERED, Outcome::Done),
 ];
 
 /// One thing that is done to a log. Lines are counted through all segments, from 0.
@@ -193,7 +193,7 @@ impl Edit {
             Self::Junk { .. } => &[NO_RECORD, AFTER_NO_RECORD, BEFORE_CHANGED, IN_PLACE, UNFINISHED, CHANGED],
             Self::Forge { with_mac: true, .. } => &[CHANGED],
             Self::Forge { kind: (_, Outcome::Granted), .. } => &[NO_MAC],
-            Self::Forge { kind: (Event::LogRecovered, _), .. } => &[NOT_THERE, BEFORE_CHANGED],
+            Self::Forge { kind: (Event::LOG_RECOVERED, _), .. } => &[NOT_THERE, BEFORE_CHANGED],
             Self::Forge { .. } => &[AGAIN, AFTER_NO_RECORD],
             Self::Strip { .. } => &[NO_MAC, BEFORE_CHANGED],
             Self::Old { .. } => LINES,

@@ -69,7 +69,7 @@ impl<'c> Writer<'c> {
         let mut head = self.head();
         head.time = time.unwrap_or(head.time);
         let mut line = Vec::new();
-        let entry = Entry { secret: Some("A"), version: Some(3), ..Entry::new(Event::SecretAccess, Outcome::Granted) };
+        let entry = Entry { secret: Some("A"), version: Some(3), ..Entry::new(Event::SECRET_ACCESS, Outcome::Granted) };
         write_line(&mut line, &entry, &mut head, &origin(), "i", Some(AuditKey::of(&KEY))).unwrap();
         (line, head)
     }
@@ -87,8 +87,8 @@ impl<'c> Writer<'c> {
     /// What one launch writes. Without the key it is a denial.
     fn launch(&mut self, with_key: bool) {
         let reason = format!("reason {}", self.chance.below(1000));
-        let kinds = [(Event::SecretAccess, Outcome::Denied), (Event::AgentEnd, Outcome::Done)];
-        let more = [(Event::SecretAccess, Outcome::Granted), (Event::SecretSet, Outcome::Done)];
+        let kinds = [(Event::SECRET_ACCESS, Outcome::Denied), (Event::AGENT_END, Outcome::Done)];
+        let more = [(Event::SECRET_ACCESS, Outcome::Granted), (Event::SECRET_SET, Outcome::Done)];
         let kinds = if with_key { [kinds, more].concat() } else { kinds.to_vec() };
         let entries: Vec<Entry<'_>> = (0..1 + self.chance.below(3))
             .map(|_| {

@@ -13,20 +13,10 @@ use clap::ValueEnum;
 use nix::unistd::geteuid;
 
 use super::{Failure, Program, Site, Status};
+use crate::instance::Fence;
 
 use mounts::Mounts;
 use places::Places;
-
-/// Whether a launch is fenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Fence {
-    /// As well as this system can; a warning where it can't.
-    Auto,
-    /// Or refuse.
-    Require,
-    /// Not at all: for an orchestrator, which launches agents itself.
-    Off,
-}
 
 /// What an agent inside a fence may need although it leads outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

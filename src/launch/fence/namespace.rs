@@ -3,8 +3,6 @@
 //! The agent can't take it off: it has no power over the mounts (user_namespaces(7)), and in a
 //! user namespace of its own it gets them locked together (mount_namespaces(7)).
 
-use std::path::Path;
-
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -12,6 +10,9 @@ use nix::sys::prctl;
 use nix::unistd::{getegid, geteuid};
 
 use super::{Cover, Mounts, Places, Refusal};
+
+/// Of the file system over a folder: room for nothing.
+const OPTIONS: &str = "size=4k,nr_inodes=2,mode=0555";
 
 /// As an ordinary user: in a user namespace that has this user alone.
 pub(super) fn enter(places: &Places) -> Result<(), Refusal> {
@@ -51,29 +52,18 @@ pub(super) fn enter_as_root(places: &Places) -> Result<(), Refusal> {
 
 fn cover_all(places: &Places) -> Result<(), Refusal> {
     // What is mounted outside later appears inside; nothing goes the other way.
-    mount_at(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_SLAVE, None)
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
         .map_err(|errno| broken("make the mounts private", errno))?;
     let empty = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    for cover in places.of_instance().iter().chain(places.doors()) {
+    for cover in places.of_instance.iter().chain(&places.doors) {
         let covered = match cover {
-            Cover::Folder(path) => {
-                mount_at(Some("tmpfs"), path, Some("tmpfs"), empty, Some("size=4k,nr_inodes=2,mode=0555"))
-            }
-            Cover::File(path) => mount_at(Some("/dev/null"), path, None, MsFlags::MS_BIND, None),
+            Cover::Folder(path) => mount(Some("tmpfs"), path, Some("tmpfs"), empty, Some(OPTIONS)),
+            Cover::File(path) => mount(Some("/dev/null"), path, none, MsFlags::MS_BIND, none),
         };
         covered.map_err(|errno| broken(&format!("cover {}", cover.path().display()), errno))?;
     }
     Ok(())
-}
-
-fn mount_at(
-    source: Option<&str>,
-    target: &Path,
-    kind: Option<&str>,
-    flags: MsFlags,
-    data: Option<&str>,
-) -> Result<(), Errno> {
-    mount(source, target, kind, flags, data)
 }
 
 fn broken(what: &str, errno: Errno) -> Refusal {

@@ -9,8 +9,11 @@ use crate::launch::{Program, Site};
 /// The places to cover: real paths, none of a kind below another.
 #[derive(Debug)]
 pub(super) struct Places {
-    of_instance: Vec<Cover>,
-    doors: Vec<Cover>,
+    /// The instance's files.
+    pub(super) of_instance: Vec<Cover>,
+    /// Doors through which a process outside the fence can be started on the agent's behalf.
+    pub(super) doors: Vec<Cover>,
+    /// Where the agent works.
     needed: Vec<PathBuf>,
 }
 
@@ -26,16 +29,6 @@ impl Places {
         }
         let of_instance = outermost(of_instance);
         Ok(Self { of_instance, doors: outermost(doors(site)), needed })
-    }
-
-    /// The instance's files.
-    pub(super) fn of_instance(&self) -> &[Cover] {
-        &self.of_instance
-    }
-
-    /// Doors through which a process outside the fence can be started on the agent's behalf.
-    pub(super) fn doors(&self) -> &[Cover] {
-        &self.doors
     }
 
     /// Whether the agent works directly in this folder.

@@ -31,12 +31,6 @@ pub struct Masking<'a> {
     buffers: Vec<&'a mut [u8]>,
 }
 
-impl std::fmt::Debug for Masking<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[masking]")
-    }
-}
-
 impl<'a> Masking<'a> {
     /// With `--mask`: the forms of each value, and room for each stream.
     pub fn prepare(site: &Site<'_>, secrets: &[Secret<'a>], arena: &'a Arena) -> Result<Option<Self>, Failure> {

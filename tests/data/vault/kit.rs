@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mentiko_exec::instance::{ApprovalPolicy, FencePolicy, Instance, InstanceKey, KeySource, Policy, Uuid};
+use mentiko_exec::instance::{ApprovalPolicy, Fence, Instance, InstanceKey, KeySource, Policy, Uuid};
 use mentiko_exec::memory::Arena;
 use mentiko_exec::policy::{AgentName, Decision, Definition, SecretName, decide, review};
 use mentiko_exec::vault::{Contents, Error, Vault};
@@ -167,7 +167,7 @@ pub fn instance(folder: &Path, id: &str) -> Instance {
         chains: folder.join("chains"),
         audit: folder.join("audit"),
         runs: folder.join("runs"),
-        policy: Policy { fence: FencePolicy::Off, ..Policy::default() },
+        policy: Policy { fence: Fence::Off, ..Policy::default() },
     }
 }
 
