@@ -4,18 +4,21 @@ use std::ffi::CString;
 
 use nix::errno::Errno;
 use nix::unistd::{
-    Gid, Group, Uid, User, geteuid, getgroups, getresgid, getresuid, initgroups, setgroups, setresgid, setresuid,
+    Gid, Group, Uid, User, geteuid, getgrouplist, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid,
     setuid,
 };
 
 use super::{Failure, Status};
 
-/// The user that the agent is to run as, looked up before anything is opened.
+/// The user that the agent is to run as, looked up before anything is opened: a lookup may run the
+/// code of others (nsswitch.conf(5)), and may fail.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The account.
     pub user: User,
     gid: Gid,
+    /// That group and all others that the account is in.
+    groups: Vec<Gid>,
 }
 
 /// Looks up `--user` and `--group`, names or numbers.
@@ -45,7 +48,11 @@ pub(super) fn target(user: Option<&str>, group: Option<&str>) -> Result<Option<T
     if user.uid.is_root() {
         return Err(Failure::new(Status::Configuration, "--user root gives nothing up; leave it out"));
     }
-    Ok(Some(Target { user, gid }))
+    let groups = CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL).and_then(|name| getgrouplist(&name, gid));
+    let groups = groups.map_err(|errno| {
+        Failure::new(Status::Configuration, format!("--user: can't read the groups of '{}': {errno}", user.name))
+    })?;
+    Ok(Some(Target { user, gid, groups }))
 }
 
 /// Gives up root: supplementary groups, then group, then user, and then proves that none of it can
@@ -53,26 +60,22 @@ pub(super) fn target(user: Option<&str>, group: Option<&str>) -> Result<Option<T
 pub fn drop_to(target: &Target) -> Result<(), Failure> {
     let failed = |what: &str, errno: Errno| Failure::new(Status::Other, format!("can't {what}: {errno}"));
     let (uid, gid) = (target.user.uid, target.gid);
-    let name = CString::new(target.user.name.as_str()).map_err(|_| failed("name the user", Errno::EINVAL))?;
-    // initgroups(3) can't be told apart from an empty list, so that nothing of root's stays.
-    setgroups(&[]).map_err(|errno| failed("leave root's groups", errno))?;
-    initgroups(&name, gid).map_err(|errno| failed("take the user's groups", errno))?;
+    setgroups(&target.groups).map_err(|errno| failed("take the user's groups", errno))?;
     setresgid(gid, gid, gid).map_err(|errno| failed("take the group", errno))?;
     setresuid(uid, uid, uid).map_err(|errno| failed("take the user", errno))?;
     let users = getresuid().map_err(|errno| failed("read the user", errno))?;
     let groups = getresgid().map_err(|errno| failed("read the group", errno))?;
-    let held = getgroups().map_err(|errno| failed("read the groups", errno))?;
+    let mut held = getgroups().map_err(|errno| failed("read the groups", errno))?;
+    let mut wanted = target.groups.clone();
+    for list in [&mut held, &mut wanted] {
+        list.sort_unstable_by_key(|group| group.as_raw());
+    }
     let gone = [users.real, users.effective, users.saved] == [uid; 3]
         && [groups.real, groups.effective, groups.saved] == [gid; 3]
-        && (gid.as_raw() == 0 || !held.contains(&Gid::from_raw(0)) || in_root_group(target))
+        && held == wanted
         && setuid(Uid::from_raw(0)) == Err(Errno::EPERM);
     match gone {
         true => Ok(()),
         false => Err(Failure::new(Status::Other, "root's powers could be had back; the agent was not started")),
     }
-}
-
-/// Whether the account itself is in the group root.
-fn in_root_group(target: &Target) -> bool {
-    Group::from_gid(Gid::from_raw(0)).ok().flatten().is_some_and(|group| group.mem.contains(&target.user.name))
 }
