@@ -1,7 +1,8 @@
 //! What a launch costs: whole-process times of `mentiko-exec ... -- true` against `true` alone and
 //! `env true`, in turn within one run, on tmpfs and on disk, and with vaults of different sizes.
 //!
-//! `cargo bench --bench launch` prints the tables of docs/performance.md. Options: `--rounds N`.
+//! `cargo bench --bench launch -- --static "$(packaging/build-static)"` prints the tables of
+//! docs/performance.md; without, the last column is missing. Options: `--rounds N`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -24,13 +25,15 @@ struct Row {
     secrets: usize,
     options: &'static [&'static str],
     instance: PathBuf,
-    /// Of `true`, `env true`, `mentiko-exec ... -- true`.
-    times: [Vec<Duration>; 3],
+    /// Of `true`, `env true`, and `mentiko-exec ... -- true` with each of the programs.
+    times: [Vec<Duration>; 4],
 }
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
-    let rounds = words.iter().position(|word| word == "--rounds").map_or(300, |at| words[at + 1].parse().unwrap());
+    let after = |name: &str| words.iter().position(|word| word == name).map(|at| words[at + 1].as_str());
+    let rounds = after("--rounds").map_or(300, |rounds| rounds.parse().unwrap());
+    let programs: Vec<&str> = std::iter::once(WRAPPER).chain(after("--static")).collect();
     let shm = tempfile::tempdir_in("/dev/shm").unwrap();
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let plain: &[&str] = &["--fence", "off"];
@@ -51,8 +54,9 @@ fn main() {
     // All in turn within one round, so that what disturbs the machine disturbs all alike.
     for round in 0..rounds + 10 {
         for row in &mut rows {
-            let commands = [bare(), through_env(), launch(&row.instance, row.options)];
-            for (command, times) in commands.into_iter().zip(&mut row.times) {
+            let launches = programs.iter().map(|program| launch(program, &row.instance, row.options));
+            let commands = [bare(), through_env()].into_iter().chain(launches);
+            for (command, times) in commands.zip(&mut row.times) {
                 let time = time(command);
                 // The first rounds fill the caches.
                 if round >= 10 {
@@ -63,24 +67,23 @@ fn main() {
     }
     println!("{GRANTED} secrets granted; {rounds} rounds, each command once a round; medians.\n");
     println!(
-        "| where | options | secrets in the vault | `true` | `env true` | `mentiko-exec ... true` | ratio to env | the cost over `true`, ratio to env's |"
+        "| where | options | secrets in the vault | `true` | `env true` | `mentiko-exec ... true` | ratio to env | one static file | ratio to env |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for row in &mut rows {
-        let [bare, env, ours] = row.times.each_mut().map(|times| median(times));
-        println!(
-            "| {} | {} | {} | {bare:.3} ms | {env:.3} ms | {ours:.3} ms | {:.2} | {:.2} |",
-            row.place,
-            row.options.join(" "),
-            row.secrets,
-            ours / env,
-            (ours - bare) / (env - bare),
-        );
+        let medians = row.times.each_mut().map(|times| median(times));
+        let [bare, env] = [medians[0], medians[1]].map(Option::unwrap);
+        print!("| {} | {} | {} | {bare:.3} ms | {env:.3} ms |", row.place, row.options.join(" "), row.secrets);
+        for ours in medians[2..].iter().flatten() {
+            print!(" {ours:.3} ms | {:.2} |", ours / env);
+        }
+        println!();
     }
-    println!("\n| secrets in the vault | peak resident memory of the wrapper |");
-    println!("|---|---|");
+    println!("\n| secrets in the vault | peak resident memory of the wrapper | of the static file |");
+    println!("|---|---|---|");
     for row in rows.iter().filter(|row| row.place == "tmpfs" && row.options == plain) {
-        println!("| {} | {} |", row.secrets, peak(&row.instance, row.options));
+        let peaks = programs.iter().map(|program| peak(launch(program, &row.instance, row.options)));
+        println!("| {} | {} |", row.secrets, peaks.collect::<Vec<_>>().join(" | "));
     }
 }
 
@@ -122,8 +125,8 @@ fn through_env() -> Command {
     command
 }
 
-fn launch(instance: &Path, options: &[&str]) -> Command {
-    let mut command = with_environment(WRAPPER);
+fn launch(program: &str, instance: &Path, options: &[&str]) -> Command {
+    let mut command = with_environment(program);
     command.args(["--chain", "c", "--agent", "a", "--instance"]).arg(instance).args(options).args(["--", "/bin/true"]);
     // A warning that root's agents could undo their fence.
     command.stderr(Stdio::null());
@@ -170,14 +173,13 @@ fn time(mut command: Command) -> Duration {
 }
 
 /// In milliseconds.
-fn median(times: &mut [Duration]) -> f64 {
+fn median(times: &mut [Duration]) -> Option<f64> {
     times.sort_unstable();
-    times[times.len() / 2].as_secs_f64() * 1e3
+    times.get(times.len() / 2).map(|time| time.as_secs_f64() * 1e3)
 }
 
 /// By GNU time, whose own memory is small: a process counts its parent's memory from before exec.
-fn peak(instance: &Path, options: &[&str]) -> String {
-    let launch = launch(instance, options);
+fn peak(launch: Command) -> String {
     let mut command = with_environment("/usr/bin/time");
     command.args(["-f", "%M"]).arg(launch.get_program()).args(launch.get_args());
     match command.output() {

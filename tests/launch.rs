@@ -15,11 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Site, chmod, output_with_input, text};
+use common::{EXEC, Site, chmod, output_with_input, text};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const EXEC: &str = env!("CARGO_BIN_EXE_mentiko-exec");
 const MENTIKO: &str = env!("CARGO_BIN_EXE_mentiko");
 
 /// The values of [`Site::with_two_agents`].

@@ -372,7 +372,7 @@ fn without_a_disk_the_log_need_not_be_synced() {
     let syncs = || {
         let trace = site.file("trace");
         let mut command = std::process::Command::new("strace");
-        command.args(["-f", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_mentiko-exec"));
+        command.args(["-f", "-e", "trace=fsync,fdatasync", "-o"]).arg(&trace).arg(common::EXEC);
         command.args(["--chain", "c", "--agent", "one", "--", "true"]).env("MENTIKO_INSTANCE", site.path());
         assert!(command.status().unwrap().success());
         std::fs::read_to_string(trace).unwrap().matches("sync(").count()

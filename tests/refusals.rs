@@ -564,7 +564,7 @@ fn where_mounting_is_allowed(site: &Site, script: &str) -> Output {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
         command.args([namespaces, "sh", "-uc", script]).stdin(Stdio::null()).env("SITE", site.path());
-        command.env("EXEC", env!("CARGO_BIN_EXE_mentiko-exec")).env("MENTIKO", env!("CARGO_BIN_EXE_mentiko"));
+        command.env("EXEC", common::EXEC).env("MENTIKO", env!("CARGO_BIN_EXE_mentiko"));
         command.env("MENTIKO_INSTANCE", site.path()).output().unwrap()
     };
     let attempt = unshare("mount -t tmpfs none \"$SITE/runs\"");

@@ -47,7 +47,7 @@ fn the_start_of_a_run_leaves_a_whole_run_or_none() {
 fn a_first_launch_leaves_whole_pins_or_none() {
     let site = Site::with_two_agents().unfenced();
     let launch = ["--chain", "c", "--agent", "one", "--run-id", "r", "--", "true"];
-    kill_program_everywhere(&site, env!("CARGO_BIN_EXE_mentiko-exec"), &launch, &[json!([[1, "current"]])]);
+    kill_program_everywhere(&site, common::EXEC, &launch, &[json!([[1, "current"]])]);
 }
 
 fn kill_everywhere(site: &Site, arguments: &[&str], states: &[Value]) {

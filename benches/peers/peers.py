@@ -12,6 +12,8 @@ import install
 # Secrets that the command is given by those that can choose.
 GRANTED = 8
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", "target")).absolute() / "release"
+# What packaging/build-static makes.
+STATIC = os.environ["MENTIKO_STATIC"]
 
 
 class Store:
@@ -90,12 +92,12 @@ class Env(Peer):
 
 
 class Mentiko(Peer):
-    def __init__(self, options, setup):
-        self.options, self.setup = options, setup
-        self.name = f"`mentiko-exec {' '.join(options)}`"
+    def __init__(self, options, setup, program=STATIC):
+        self.options, self.setup, self.program = options, setup, program
+        self.name = f"`mentiko-exec {' '.join(options)}`" + ("" if program == STATIC else ", dynamic")
 
     def version(self):
-        return first_line(TARGET / "mentiko-exec", "--version").split()[-1]
+        return first_line(self.program, "--version").split()[-1]
 
     def prepare(self, store):
         store.run(TARGET / "mentiko", "init", store.folder / "instance")
@@ -107,7 +109,7 @@ class Mentiko(Peer):
 
     def prefix(self, store):
         fixed = ["--chain", "c", "--agent", "a", "--instance", str(store.folder / "instance")]
-        return [str(TARGET / "mentiko-exec"), *fixed, *self.options, "--"]
+        return [self.program, *fixed, *self.options, "--"]
 
 
 class Fnox(Peer):
@@ -342,6 +344,7 @@ ALL = [
     Mentiko(["--fence", "off"], "the secrets in its vault, a chain that grants the 8; each launch recorded"),
     Mentiko(["--fence", "require"], "the same; the agent can't read key, vault and log"),
     Mentiko(["--fence", "off", "--supervise"], "the same; stays, and records the agent's end"),
+    Mentiko(["--fence", "off"], "as the first, linked as cargo does it by default", str(TARGET / "mentiko-exec")),
     Directory(["envdir"]),
     Directory(["chpst", "-e"]),
     Age(),

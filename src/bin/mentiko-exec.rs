@@ -11,6 +11,10 @@ use mentiko_exec::launch::{
 use mentiko_exec::memory::{Arena, protect_self};
 use mentiko_exec::policy::Definition;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static HEAP: mentiko_exec::memory::LaunchHeap = mentiko_exec::memory::LaunchHeap::new();
+
 fn main() -> ExitCode {
     match launch() {
         Ok(code) => code,

@@ -11,6 +11,10 @@ mod protect;
 mod stack;
 mod wiper;
 
+// For the one static file that packaging/build-static makes.
+#[cfg(any(test, target_env = "musl"))]
+mod heap;
+
 // For `mentiko` alone.
 #[cfg(feature = "admin")]
 mod allocator;
@@ -23,9 +27,11 @@ pub use arena::{Arena, Protection};
 pub use children::{
     Change, changed_child, default_sigchld, ignore_sigchld, send_signal, set_window_size, take_terminal, window_size,
 };
+#[cfg(any(test, target_env = "musl"))]
+pub use heap::LaunchHeap;
 pub use kernel::{Forked, adopt, fork, is_open, mark_close_on_exec, restore_signals, wipe};
 pub use protect::{CoreFiles, protect_self, restore_core_limit};
-pub use stack::with_wiped_stack;
+pub use stack::{with_wiped_frames, with_wiped_stack};
 pub use wiper::wipe_after_exec;
 #[cfg(feature = "admin")]
 pub use {

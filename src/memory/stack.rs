@@ -2,9 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-/// How deep below the caller the stack is wiped: 64 KiB, several times what a call of AES-GCM,
-/// HKDF or Argon2id uses.
-const DEPTH: usize = 64 * 1024;
+/// How deep below the caller the stack is wiped: several times what a call of Argon2id uses.
+const DEEP: usize = 64 * 1024;
+/// The same for one call of AES-GCM, HKDF or HMAC, and the derivation of its key.
+const SHALLOW: usize = 16 * 1024;
 
 /// Runs `work`, then overwrites the part of the stack on which it ran.
 ///
@@ -12,7 +13,16 @@ const DEPTH: usize = 64 * 1024;
 /// copies behind. What `work` returns must hold no secret itself, only references to an arena.
 pub fn with_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
     let result = run(work);
-    overwrite();
+    overwrite::<DEEP>();
+    result
+}
+
+/// The same for the least that needs a key, so that nothing else comes to lie where the key was:
+/// what has gaps, a struct or an enum, keeps in them what stood there before, and may take it along
+/// to the heap.
+pub fn with_wiped_frames<T>(work: impl FnOnce() -> T) -> T {
+    let result = run(work);
+    overwrite::<SHALLOW>();
     result
 }
 
@@ -22,7 +32,7 @@ fn run<T>(work: impl FnOnce() -> T) -> T {
 }
 
 #[inline(never)]
-fn overwrite() {
+fn overwrite<const DEPTH: usize>() {
     let mut area = MaybeUninit::<[u8; DEPTH]>::uninit();
     // SAFETY: the pointer is valid for DEPTH bytes of this frame.
     unsafe { libc::explicit_bzero(area.as_mut_ptr().cast(), DEPTH) };

@@ -11,6 +11,13 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// The wrapper that the tests run. Built with `MENTIKO_TESTED=PATH`, they run that one in its place:
+/// what `packaging/build-static` makes.
+pub const EXEC: &str = match option_env!("MENTIKO_TESTED") {
+    Some(path) => path,
+    None => env!("CARGO_BIN_EXE_mentiko-exec"),
+};
+
 /// An instance of its own, made by `mentiko init`.
 pub struct Site {
     folder: tempfile::TempDir,
@@ -57,7 +64,7 @@ impl Site {
     /// `mentiko-exec --chain CHAIN --agent AGENT`, on this instance; options and command follow.
     /// The caller's environment is PATH alone.
     pub fn exec(&self, chain: &str, agent: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mentiko-exec"));
+        let mut command = Command::new(EXEC);
         command.args(["--chain", chain, "--agent", agent]).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("MENTIKO_INSTANCE", self.path());
         command

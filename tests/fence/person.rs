@@ -60,7 +60,7 @@ impl Person {
         chmod(base.path(), 0o755);
         let person = Self { base, elsewhere, user };
         // Where the tests were built need not be open to others.
-        for program in [env!("CARGO_BIN_EXE_mentiko"), env!("CARGO_BIN_EXE_mentiko-exec")] {
+        for program in [env!("CARGO_BIN_EXE_mentiko"), crate::common::EXEC] {
             let place = person.base.path().join(Path::new(program).file_name().unwrap());
             std::fs::hard_link(program, &place).or_else(|_| std::fs::copy(program, &place).map(drop)).unwrap();
         }

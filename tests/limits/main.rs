@@ -7,9 +7,7 @@ mod low;
 
 use std::process::Command;
 
-use common::{Site, chmod, is_root, text};
-
-const EXEC: &str = env!("CARGO_BIN_EXE_mentiko-exec");
+use common::{EXEC, Site, chmod, is_root, text};
 
 fn shell(site: &Site, script: &str) -> Command {
     let mut command = Command::new("sh");

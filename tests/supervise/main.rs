@@ -14,11 +14,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Site, text};
+use common::{EXEC, Site, text};
 use mentiko_exec::memory::send_signal;
 use nix::unistd::Pid;
-
-const EXEC: &str = env!("CARGO_BIN_EXE_mentiko-exec");
 
 /// The value of secret A, which agent `one` of chain `c` is granted.
 const A: &str = "value-of-a-4711";

@@ -38,7 +38,7 @@ impl Machine {
         // Should the test itself be killed, nothing stays behind.
         let mut boot = Command::new("setpriv");
         boot.args(["--pdeathsig", "KILL", "unshare", "--mount"]).arg(script).arg(base.path());
-        boot.args([env!("CARGO_BIN_EXE_mentiko"), env!("CARGO_BIN_EXE_mentiko-exec")]);
+        boot.args([env!("CARGO_BIN_EXE_mentiko"), crate::common::EXEC]);
         let console = std::fs::File::create(base.path().join("console")).unwrap();
         boot.stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
         let outer = boot.process_group(0).spawn().unwrap();
