@@ -7,6 +7,7 @@ use super::crypto::{self, NONCE};
 use super::keys::value_context;
 use super::{Error, Record, RootKey, Rotation, Sealed, State, Vault, Version};
 use crate::instance::fill;
+use crate::memory::with_wiped_frames;
 use crate::policy::{Facts, SecretName};
 
 /// The longest value, in bytes: with a name, `=` and NUL it must fit into execve's
@@ -28,7 +29,7 @@ impl Sealed {
         fill(&mut salt)?;
         fill(&mut nonce)?;
         let context = value_context(vault_id, name, version, &salt);
-        let tag = crypto::seal(&root.value(&context), &nonce, &context, value)?;
+        let tag = with_wiped_frames(|| crypto::seal(&root.value(&context), &nonce, &context, value))?;
         let ciphertext = [&*value, &tag].concat();
         Ok(Self { salt, nonce, ciphertext })
     }

@@ -6,6 +6,7 @@ use super::header::{FORMAT, HEADER, Header, MAGIC};
 use super::record::{SCOPE_ALL, SCOPE_CHAINS};
 use super::slots::Slot;
 use super::{Error, Record, RootKey, Rotation};
+use crate::memory::with_wiped_frames;
 use crate::policy::Scope;
 
 impl Header {
@@ -24,7 +25,7 @@ impl Header {
         for slot in &self.slots {
             slot.write(&mut out);
         }
-        let mac = crypto::hmac(&root.header(), &[&out]);
+        let mac = with_wiped_frames(|| crypto::hmac(&root.header(), &[&out]));
         out.extend_from_slice(&mac);
         out
     }

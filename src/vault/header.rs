@@ -8,7 +8,8 @@ use super::keys::RootKey;
 use super::slots::{SLOT, SLOTS, Slot};
 use super::{Error, crypto::TAG};
 use crate::instance::{InstanceKey, Uuid};
-use crate::memory::Arena;
+use crate::memory::{Arena, with_wiped_frames};
+use crate::policy::SecretName;
 
 pub(super) const MAGIC: &[u8; 8] = b"MENTIKO1";
 pub(super) const FORMAT: u32 = 1;
@@ -91,7 +92,7 @@ impl Unauthenticated {
     ) -> Result<Option<(usize, RootKey<'a>, Header)>, Error> {
         for (slot, number) in self.header.slots.iter().zip(1..) {
             let Some(root) = slot.open(key, instance, &self.header.vault_id, arena)? else { continue };
-            return match crypto::hmac_is(&root.header(), &[&self.signed], &self.mac) {
+            return match with_wiped_frames(|| crypto::hmac_is(&root.header(), &[&self.signed], &self.mac)) {
                 true => Ok(Some((number, root, self.header))),
                 false => Err(Error::Damaged { path: path.to_owned(), what: "the MAC of the header".into() }),
             };
@@ -119,7 +120,19 @@ impl Header {
     }
 
     /// The bucket of a name: the first bits of the HMAC of the name under the index key.
-    pub(super) fn bucket_of(&self, index_key: &[u8; 32], name: &str) -> u32 {
+    /// The bucket of each of these names.
+    pub(super) fn buckets_of<'n>(
+        &self,
+        root: &RootKey<'_>,
+        names: impl IntoIterator<Item = &'n SecretName>,
+    ) -> Vec<u32> {
+        with_wiped_frames(|| {
+            let key = root.index();
+            names.into_iter().map(|name| self.bucket_of(&key, name.as_str())).collect()
+        })
+    }
+
+    fn bucket_of(&self, index_key: &[u8; 32], name: &str) -> u32 {
         let [a, b, c, d, ..] = crypto::hmac(index_key, &[name.as_bytes()]);
         let bits = self.bucket_count.trailing_zeros();
         u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits).unwrap_or(0)

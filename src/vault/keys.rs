@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Error;
 use super::crypto::{self, Key};
 use super::place::Place;
-use crate::memory::{Arena, with_wiped_stack};
+use crate::memory::{Arena, with_wiped_frames};
 use crate::policy::SecretName;
 
 /// The vault's 32 random bytes, in the arena: everything in it opens under keys derived from them.
@@ -29,7 +29,7 @@ impl<'a> AuditKey<'a> {
     /// Finishing moves the hash states, which are as good as the key, and leaves copies of them on
     /// the stack; this key is used outside of any other wiping.
     pub fn mac(&self, line: &[u8]) -> [u8; 32] {
-        with_wiped_stack(|| crypto::hmac(self.0, &[line]))
+        with_wiped_frames(|| crypto::hmac(self.0, &[line]))
     }
 }
 
@@ -81,7 +81,7 @@ impl RootKey<'_> {
     /// The key of the access log.
     pub(super) fn audit<'a>(&self, arena: &'a Arena) -> Result<AuditKey<'a>, Error> {
         let key = arena.key()?;
-        *key = *self.derive(&[b"mentiko/1 audit"]);
+        with_wiped_frames(|| *key = *self.derive(&[b"mentiko/1 audit"]));
         Ok(AuditKey(key))
     }
 

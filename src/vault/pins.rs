@@ -9,6 +9,7 @@ use super::bytes::{Malformed, Reader, put_text};
 use super::crypto::{self, NONCE};
 use super::{Error, RootKey, Vault};
 use crate::instance::fill;
+use crate::memory::with_wiped_frames;
 use crate::policy::{ChainName, RunId, SecretName};
 
 const MAGIC: &[u8; 8] = b"MENTRUN1";
@@ -97,7 +98,8 @@ impl Vault<'_> {
         let length = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
         let (salt, nonce) = (reader.array()?, reader.array()?);
         let mut pins = Zeroizing::new(reader.take(length)?.to_vec());
-        let opened = crypto::open(&self.root.run(&salt), &nonce, &aad(self.id(), run), &mut pins, &reader.array()?);
+        let (aad, tag) = (aad(self.id(), run), reader.array()?);
+        let opened = with_wiped_frames(|| crypto::open(&self.root.run(&salt), &nonce, &aad, &mut pins, &tag));
         Ok(opened.ok().and_then(|()| Pins::read(&pins).ok()))
     }
 }
@@ -108,7 +110,8 @@ pub(super) fn seal(root: &RootKey<'_>, vault_id: &[u8; 16], run: &RunId, pins: &
     fill(&mut salt)?;
     fill(&mut nonce)?;
     let mut plain = pins.write()?;
-    let tag = crypto::seal(&root.run(&salt), &nonce, &aad(vault_id, run), &mut plain)?;
+    let aad = aad(vault_id, run);
+    let tag = with_wiped_frames(|| crypto::seal(&root.run(&salt), &nonce, &aad, &mut plain))?;
     let length = u32::try_from(plain.len()).map_err(|_| Error::TooLarge)?;
     Ok([&MAGIC[..], &length.to_le_bytes(), &salt, &nonce, &plain, &tag].concat())
 }

@@ -14,7 +14,7 @@ use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticat
 use super::place::Place;
 use super::{AuditKey, Error, LogKey, Record, RootKey};
 use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder, read_up_to};
-use crate::memory::Arena;
+use crate::memory::{Arena, with_wiped_frames};
 use crate::policy::SecretName;
 
 /// How much is read at once at first: the header, and the whole table of up to 256 buckets.
@@ -79,10 +79,9 @@ impl<'a> Vault<'a> {
     /// The records of these names, where there are any. Reads each bucket once, however many of
     /// the names are in it.
     pub fn lookup(&self, names: &BTreeSet<SecretName>) -> Result<Contents, Error> {
-        let index_key = self.root.index();
         let mut wanted: BTreeMap<u32, Vec<&SecretName>> = BTreeMap::new();
-        for name in names {
-            wanted.entry(self.header.bucket_of(&index_key, name.as_str())).or_default().push(name);
+        for (index, name) in self.header.buckets_of(&self.root, names).into_iter().zip(names) {
+            wanted.entry(index).or_default().push(name);
         }
         let mut found = Contents::new();
         for (index, names) in wanted {
@@ -96,8 +95,8 @@ impl<'a> Vault<'a> {
     }
 
     pub(super) fn ledger_plain(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let key = self.root.ledger(&self.header.write_salt, self.header.generation);
-        self.unseal(self.header.bucket_count, &key)
+        let key = || self.root.ledger(&self.header.write_salt, self.header.generation);
+        self.unseal(self.header.bucket_count, key)
     }
 
     /// Where a bucket or the ledger is, checked against the file's size.
@@ -121,19 +120,20 @@ impl<'a> Vault<'a> {
 
     /// Reads, authenticates and takes apart one bucket.
     pub(super) fn bucket(&self, index: u32) -> Result<Vec<Record>, Error> {
-        let key = self.root.bucket(&self.header.write_salt, self.header.generation, index);
-        records(&self.unseal(index, &key)?).map_err(|Malformed| self.damaged(self.name_of(index)))
+        let key = || self.root.bucket(&self.header.write_salt, self.header.generation, index);
+        records(&self.unseal(index, key)?).map_err(|Malformed| self.damaged(self.name_of(index)))
     }
 
     /// Reads and authenticates what is sealed at an entry of the table.
-    fn unseal(&self, index: u32, key: &Key) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fn unseal(&self, index: u32, key: impl FnOnce() -> Key) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (offset, length) = self.entry(index)?;
         let mut bytes = Zeroizing::new(vec![0; length as usize]);
         self.read_exactly(&mut bytes, offset, index)?;
         let damaged = || self.damaged(self.name_of(index));
         let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE>().ok_or_else(damaged)?;
         let (sealed, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(damaged)?;
-        crypto::open(key, nonce, &self.header.bucket_aad(index), sealed, tag).map_err(|_| damaged())?;
+        let aad = self.header.bucket_aad(index);
+        with_wiped_frames(|| crypto::open(&key(), nonce, &aad, sealed, tag)).map_err(|_| damaged())?;
         let end = NONCE + sealed.len();
         bytes.truncate(end);
         bytes.drain(..NONCE);

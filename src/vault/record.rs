@@ -6,6 +6,7 @@ use super::bytes::{Malformed, Reader};
 use super::crypto::{self, NONCE, TAG};
 use super::keys::value_context;
 use super::{Error, Rotation, Vault};
+use crate::memory::with_wiped_frames;
 use crate::policy::{Facts, Scope, SecretName};
 
 /// One secret.
@@ -126,7 +127,9 @@ impl Vault<'_> {
         }
         place.copy_from_slice(ciphertext);
         let context = value_context(self.id(), name, version.number, &sealed.salt);
-        crypto::open(&self.root.value(&context), &sealed.nonce, &context, place, tag).map_err(|_| damaged())
+        let opened =
+            with_wiped_frames(|| crypto::open(&self.root.value(&context), &sealed.nonce, &context, place, tag));
+        opened.map_err(|_| damaged())
     }
 }
 

@@ -5,7 +5,7 @@ use super::slots::{PassphraseCost, SLOTS, Slot, SlotKind};
 use super::write::write;
 use super::{AuditKey, Contents, Error, Ledger, MAX_VALUE, Pins, RootKey, Sealed, Vault, WriteLock};
 use crate::instance::{Instance, InstanceKey, Uuid, fill};
-use crate::memory::Arena;
+use crate::memory::{Arena, with_wiped_stack};
 use crate::policy::RunId;
 use zeroize::Zeroizing;
 
@@ -71,12 +71,15 @@ impl Slot {
         }
         fill(&mut slot.salt)?;
         fill(&mut slot.nonce)?;
-        let kek = slot.kek(key, instance, vault_id).ok_or(Error::TooLarge)?;
-        // In place in memory that wipes itself: it holds the root key until it is sealed.
-        let mut buffer = Zeroizing::new(*root.0);
-        slot.tag = crypto::seal(&kek, &slot.nonce, &slot.aad(vault_id), buffer.as_mut())?;
-        slot.sealed = *buffer;
-        Ok(slot)
+        let aad = slot.aad(vault_id);
+        with_wiped_stack(|| {
+            let kek = slot.kek(key, instance, vault_id).ok_or(Error::TooLarge)?;
+            // In place in memory that wipes itself: it holds the root key until it is sealed.
+            let mut buffer = Zeroizing::new(*root.0);
+            slot.tag = crypto::seal(&kek, &slot.nonce, &aad, buffer.as_mut())?;
+            slot.sealed = *buffer;
+            Ok(slot)
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::bytes::{Malformed, Reader};
 use super::crypto::{self, Key, NONCE, TAG};
 use super::keys::RootKey;
 use crate::instance::{InstanceKey, Uuid};
-use crate::memory::Arena;
+use crate::memory::{Arena, with_wiped_stack};
 
 /// How many slots a header has.
 pub const SLOTS: usize = 8;
@@ -94,13 +94,16 @@ impl Slot {
         vault_id: &[u8; 16],
         arena: &'a Arena,
     ) -> Result<Option<RootKey<'a>>, Error> {
-        let Some(kek) = self.kek(key, instance, vault_id) else { return Ok(None) };
-        let root = arena.key()?;
-        *root = self.sealed;
-        match crypto::open(&kek, &self.nonce, &self.aad(vault_id), root, &self.tag) {
-            Ok(()) => Ok(Some(RootKey(root))),
-            Err(crypto::Forged) => Ok(None),
-        }
+        let aad = self.aad(vault_id);
+        with_wiped_stack(|| {
+            let Some(kek) = self.kek(key, instance, vault_id) else { return Ok(None) };
+            let root = arena.key()?;
+            *root = self.sealed;
+            match crypto::open(&kek, &self.nonce, &aad, root, &self.tag) {
+                Ok(()) => Ok(Some(RootKey(root))),
+                Err(crypto::Forged) => Ok(None),
+            }
+        })
     }
 
     /// The key that this slot is sealed under; `None` where the kind of key does not fit.

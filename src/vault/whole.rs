@@ -25,7 +25,6 @@ impl<'a> Vault<'a> {
 
     /// Every record. Checks that buckets and ledger fill the file without gap or overlap.
     pub fn read_all(&self) -> Result<Contents, Error> {
-        let index_key = self.root.index();
         let mut contents = Contents::new();
         let mut end = self.header.table_end();
         for index in 0..=self.header.bucket_count {
@@ -40,10 +39,12 @@ impl<'a> Vault<'a> {
         }
         self.ledger()?;
         for index in 0..self.header.bucket_count {
-            for record in self.bucket(index)? {
-                if self.header.bucket_of(&index_key, record.name.as_str()) != index {
-                    return Err(self.damaged(format!("bucket {index} holds another's record")));
-                }
+            let records = self.bucket(index)?;
+            let indexes = self.header.buckets_of(&self.root, records.iter().map(|record| &record.name));
+            if indexes.iter().any(|&its| its != index) {
+                return Err(self.damaged(format!("bucket {index} holds another's record")));
+            }
+            for record in records {
                 if let Some(twice) = contents.insert(record.name.clone(), record) {
                     return Err(self.damaged(format!("two records of secret '{}'", twice.name)));
                 }

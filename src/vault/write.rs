@@ -16,7 +16,7 @@ use super::read::Contents;
 use super::slots::{PassphraseCost, Slot};
 use super::{Error, Record, RootKey, Vault};
 use crate::instance::{self, Instance, InstanceKey, fill};
-use crate::memory::Arena;
+use crate::memory::{Arena, with_wiped_frames};
 
 /// How many records a bucket is meant to hold.
 const PER_BUCKET: usize = 16;
@@ -126,8 +126,8 @@ fn write_file(
         .zip(0u32..)
         .map(|(records, index)| seal_bucket(header, root, index, records))
         .collect::<Result<_, _>>()?;
-    let key = root.ledger(&header.write_salt, header.generation);
-    sealed.push(seal(header, &key, header.bucket_count, ledger)?);
+    let key = || root.ledger(&header.write_salt, header.generation);
+    sealed.push(seal(header, key, header.bucket_count, ledger)?);
     let mut offset = header.table_end();
     for part in &sealed {
         let length = u32::try_from(part.len()).map_err(|_| Error::TooLarge)?;
@@ -147,18 +147,20 @@ fn seal_bucket(header: &Header, root: &RootKey<'_>, index: u32, records: &[&Reco
     for record in records {
         record.write(&mut plain)?;
     }
-    seal(header, &root.bucket(&header.write_salt, header.generation, index), index, &plain)
+    seal(header, || root.bucket(&header.write_salt, header.generation, index), index, &plain)
 }
 
 /// Nonce, ciphertext and tag of what stands at an entry of the table.
-fn seal(header: &Header, key: &Key, index: u32, plain: &[u8]) -> Result<Vec<u8>, Error> {
+fn seal(header: &Header, key: impl FnOnce() -> Key, index: u32, plain: &[u8]) -> Result<Vec<u8>, Error> {
     let mut nonce = [0; NONCE];
     fill(&mut nonce)?;
     // In place: the one copy of the plain text is overwritten by its ciphertext.
     let mut sealed = Zeroizing::new(Vec::with_capacity(NONCE + plain.len() + TAG));
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(plain);
-    let tag = crypto::seal(key, &nonce, &header.bucket_aad(index), sealed.get_mut(NONCE..).unwrap_or_default())?;
+    let aad = header.bucket_aad(index);
+    let buffer = sealed.get_mut(NONCE..).unwrap_or_default();
+    let tag = with_wiped_frames(|| crypto::seal(&key(), &nonce, &aad, buffer))?;
     sealed.extend_from_slice(&tag);
     match sealed.len() <= MAX_BUCKET as usize {
         true => Ok(std::mem::take(&mut *sealed)),
@@ -168,11 +170,10 @@ fn seal(header: &Header, key: &Key, index: u32, plain: &[u8]) -> Result<Vec<u8>,
 
 /// The records of each bucket, in the order of their names.
 fn split<'c>(header: &Header, root: &RootKey<'_>, contents: &'c Contents) -> Vec<Vec<&'c Record>> {
-    let index_key = root.index();
     let mut buckets = vec![Vec::new(); header.bucket_count as usize];
-    for record in contents.values() {
-        let index = header.bucket_of(&index_key, record.name.as_str()) as usize;
-        if let Some(bucket) = buckets.get_mut(index) {
+    let indexes = header.buckets_of(root, contents.values().map(|record| &record.name));
+    for (record, index) in contents.values().zip(indexes) {
+        if let Some(bucket) = buckets.get_mut(index as usize) {
             bucket.push(record);
         }
     }
