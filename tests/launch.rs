@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{EXEC, Site, chmod, output_with_input, text};
+use common::{EXEC, IS_STATIC, Site, chmod, output_with_input, text};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -137,7 +137,10 @@ fn signals_are_as_the_caller_left_them() {
         "set -- env --block-signal=USR1 --block-signal=TERM --block-signal=PIPE;",
         "set -- env --block-signal --ignore-signal=PIPE;",
     ] {
-        let run = |wrapper: &str| printed(&mut shell(&site, &format!("{prefix} exec \"$@\" {wrapper} {lines}")));
+        // SIGRTMIN of glibc; musl keeps it for itself, and lets it through from the start.
+        let masked = |text: String| if IS_STATIC { text.replace("fffffffe7", "fffffffc7") } else { text };
+        let run =
+            |wrapper: &str| masked(printed(&mut shell(&site, &format!("{prefix} exec \"$@\" {wrapper} {lines}"))));
         assert_eq!(run("\"$EXEC\" --chain c --agent one --"), run("env --"), "{prefix}");
     }
     let pipe_is_ignored = |prefix: &str| {

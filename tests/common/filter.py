@@ -12,7 +12,7 @@ import sys
 
 NUMBERS = {
     "x86_64": {
-        "clone": 56, "clone3": 435, "close_range": 436, "getrandom": 318, "landlock_create_ruleset": 444,
+        "clone": 56, "clone3": 435, "close_range": 436, "fork": 57, "getrandom": 318, "landlock_create_ruleset": 444,
         "memfd_secret": 447, "mlock": 149, "prctl": 157, "unshare": 272,
     },
     "aarch64": {

@@ -17,6 +17,8 @@ pub const EXEC: &str = match option_env!("MENTIKO_TESTED") {
     Some(path) => path,
     None => env!("CARGO_BIN_EXE_mentiko-exec"),
 };
+/// Whether that one is linked with musl.
+pub const IS_STATIC: bool = option_env!("MENTIKO_TESTED").is_some();
 
 /// An instance of its own, made by `mentiko init`.
 pub struct Site {

@@ -43,6 +43,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("fcntl", &["EMFILE", "EACCES", "EAGAIN", "EINTR", "EINVAL", "EPERM", "ENOMEM"]),
     ("fdatasync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
     ("flock", &["ENOLCK", "EINTR", "EINVAL", "EAGAIN", "ENOSYS"]),
+    ("fork", &["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"]),
     ("fstat", &["EIO", "ENOMEM", "EOVERFLOW"]),
     ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
     ("ftruncate", &["EINVAL", "EFBIG", "EINTR", "EIO", "EPERM", "EROFS"]),
@@ -77,6 +78,13 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("munmap", &["ENOMEM", "EINVAL"]),
     ("newfstatat", &["ENOENT", "EACCES", "EIO", "ELOOP", "ENOMEM", "ENOTDIR", "EOVERFLOW"]),
     (
+        "open",
+        &[
+            "EACCES", "EINTR", "EIO", "ELOOP", "EMFILE", "ENFILE", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "ENXIO",
+            "EDQUOT", "EPERM", "EROFS",
+        ],
+    ),
+    (
         "openat",
         &[
             "EACCES", "EINTR", "EIO", "ELOOP", "EMFILE", "ENFILE", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "ENXIO",
@@ -106,6 +114,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("sigaltstack", &["ENOMEM", "EPERM"]),
     ("signalfd4", &["EMFILE", "ENFILE", "ENODEV", "ENOMEM", "EINVAL", "ENOSYS"]),
     ("socket", &["EMFILE", "EACCES", "EAFNOSUPPORT", "EINVAL", "ENFILE", "ENOMEM"]),
+    ("stat", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR", "EOVERFLOW"]),
     ("statx", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOSYS", "ENOTDIR", "EPERM"]),
     ("uname", &["ENOSYS", "EPERM"]),
     ("unlinkat", &["EACCES", "EIO", "ENOENT", "EROFS"]),
