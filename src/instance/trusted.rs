@@ -66,6 +66,9 @@ pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
 const FLAGS: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
+/// The same for a file that is made where it is missing.
+pub(crate) const CREATE_FLAGS: OFlag = FLAGS.union(OFlag::O_RDWR).union(OFlag::O_CREAT);
+
 fn checked(path: &Path, opened: Result<OwnedFd, Errno>, access: Access) -> Result<File, Error> {
     let file = match opened {
         Ok(fd) => File::from(fd),
@@ -74,7 +77,7 @@ fn checked(path: &Path, opened: Result<OwnedFd, Errno>, access: Access) -> Resul
         }
         Err(errno) => return Err(Error::file("open", path, errno)),
     };
-    check(path, &file, access)?;
+    check_file(path, &file, access)?;
     Ok(file)
 }
 
@@ -85,7 +88,8 @@ pub fn read(path: &Path, access: Access) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn check(path: &Path, file: &File, access: Access) -> Result<(), Error> {
+/// Whether an open file is one that [`open`] would take.
+pub(crate) fn check_file(path: &Path, file: &File, access: Access) -> Result<(), Error> {
     let stat = fstat(file).map_err(|errno| Error::file("stat", path, errno))?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(untrusted(path, "is not a regular file", "put a regular file in its place"));
