@@ -49,6 +49,12 @@ pub fn open_at(folder: &OwnedFd, name: &str, path: &Path, access: Access) -> Res
     checked(path, openat(folder, name, FLAGS, Mode::empty()), access)
 }
 
+/// The same for writing too; makes the file, for its owner alone, where it is missing.
+pub(crate) fn open_or_make_at(folder: &OwnedFd, name: &str, path: &Path) -> Result<File, Error> {
+    let opened = openat(folder, name, FLAGS | OFlag::O_RDWR | OFlag::O_CREAT, Mode::from_bits_truncate(0o600));
+    checked(path, opened, Access::OthersRead)
+}
+
 /// Opens a folder that root or the caller owns and others can't write.
 pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -66,9 +72,6 @@ pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
 const FLAGS: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
-/// The same for a file that is made where it is missing.
-pub(crate) const CREATE_FLAGS: OFlag = FLAGS.union(OFlag::O_RDWR).union(OFlag::O_CREAT);
-
 fn checked(path: &Path, opened: Result<OwnedFd, Errno>, access: Access) -> Result<File, Error> {
     let file = match opened {
         Ok(fd) => File::from(fd),
@@ -77,7 +80,7 @@ fn checked(path: &Path, opened: Result<OwnedFd, Errno>, access: Access) -> Resul
         }
         Err(errno) => return Err(Error::file("open", path, errno)),
     };
-    check_file(path, &file, access)?;
+    check(path, &file, access)?;
     Ok(file)
 }
 
@@ -88,8 +91,7 @@ pub fn read(path: &Path, access: Access) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Whether an open file is one that [`open`] would take.
-pub(crate) fn check_file(path: &Path, file: &File, access: Access) -> Result<(), Error> {
+fn check(path: &Path, file: &File, access: Access) -> Result<(), Error> {
     let stat = fstat(file).map_err(|errno| Error::file("stat", path, errno))?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(untrusted(path, "is not a regular file", "put a regular file in its place"));
