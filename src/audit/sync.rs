@@ -307,8 +307,8 @@ mod tests {
     fn half_a_change_is_none() {
         let folder = Folder::new();
         let file = folder.open();
-        let (old, new) =
-            (Synced { started: 5, ..Synced::default() }, Synced { done: 5, started: 6, ..Synced::default() });
+        let old = Synced { started: 5, ..Synced::anew() };
+        let new = Synced { started: 6, done: 5, ..old };
         new.write(&file).unwrap();
         assert_eq!(Synced::read(&file), Some(new));
         for at in [24, 30, 40, 71] {
@@ -335,7 +335,8 @@ mod tests {
     fn without_a_file_each_syncs_for_itself() {
         let elsewhere = tempfile::NamedTempFile::new().unwrap();
         elsewhere.as_file().write_all(b"untouched").unwrap();
-        let make: [(&str, &dyn Fn(&Path)); 4] = [
+        type Make<'m> = &'m dyn Fn(&Path);
+        let make: [(&str, Make<'_>); 4] = [
             ("a link", &|path| symlink(elsewhere.path(), path).unwrap()),
             ("a folder", &|path| std::fs::create_dir(path).unwrap()),
             ("a pipe", &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap()),

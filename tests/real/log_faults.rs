@@ -11,7 +11,7 @@ use nix::libc;
 use serde_json::Value;
 
 use crate::common::{Site, is_root, text};
-use crate::trace::{Trace, segment};
+use crate::trace::Trace;
 use crate::tracer::{self, Change};
 
 /// What a kernel may answer. EINTR is what a call gets that waited when a signal came.
@@ -228,7 +228,7 @@ impl Kit {
         let site = Site::with_two_agents().unfenced();
         let value = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(value.path(), "another-value-of-a").unwrap();
-        Self { segment: segment(&site), marker: site.file("the-agent-ran"), site, value }
+        Self { segment: site.segment(), marker: site.file("the-agent-ran"), site, value }
     }
 
     fn launch(&self) -> Command {

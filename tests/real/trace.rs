@@ -84,8 +84,3 @@ impl Trace {
 pub(crate) fn variables(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
     command.get_envs().filter_map(|(name, value)| Some((name, value?)))
 }
-
-/// The only segment of the log.
-pub(crate) fn segment(site: &Site) -> PathBuf {
-    std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path()
-}
