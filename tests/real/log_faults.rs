@@ -34,7 +34,9 @@ fn launches_survive_every_fault(kit: &Kit) {
     let before = kit.files();
     let calls = Call::of_the_log(&kit.launch_traced(&[]), kit);
     let named = |name: &str| calls.iter().filter(|call| call.name == name).count();
-    assert_eq!((named("write"), named("fdatasync"), named("flock")), (1, 1, 2), "{calls:#?}");
+    assert_eq!((named("write"), named("fdatasync"), named("flock"), named("pwrite64")), (1, 1, 3, 2), "{calls:#?}");
+    let of_synced = |name: &str| calls.iter().filter(|call| call.is_of_synced && call.name == name).count();
+    assert_eq!((of_synced("openat"), of_synced("flock"), of_synced("pwrite64")), (1, 1, 2), "{calls:#?}");
     assert_eq!(named("fsync"), usize::from(before.iter().all(|(path, _)| *path != kit.segment)));
     assert!(named("openat") >= 4 && named("pread64") >= 1, "{calls:#?}");
     for call in &calls {
@@ -43,11 +45,15 @@ fn launches_survive_every_fault(kit: &Kit) {
             kit.restore(&before);
             let trace = kit.launch_traced(&[&fault]);
             let ran = kit.outcome(&trace, &before, &fault);
-            let must_fail = error != "EINTR" && !call.lets_go;
+            let must_fail = error != "EINTR" && !call.is_harmless();
             assert!(!ran || !must_fail, "{fault}: {}", call.line);
             // A signal stops none of these for good.
-            let goes_on = call.lets_go || (error == "EINTR" && ["write", "fdatasync", "flock"].contains(&&*call.name));
+            let goes_on =
+                call.is_harmless() || (error == "EINTR" && ["write", "fdatasync", "flock"].contains(&&*call.name));
             assert!(ran || !goes_on, "{fault}: {}: {}", call.line, trace.complaint());
+            // Whatever becomes of what it would share, it syncs.
+            let is_synced = |line: &&String| line.contains(".jsonl>)") && line.ends_with("= 0");
+            assert!(!ran || trace.calls("fdatasync").iter().any(is_synced), "{fault}: {}", call.line);
             kit.goes_on();
         }
     }
@@ -68,7 +74,7 @@ fn launches_survive_every_fault(kit: &Kit) {
 fn a_change_of_the_vault_is_made_and_recorded_or_says_what_is_missing() {
     let kit = Kit::new();
     let calls = Call::of_the_log(&kit.set_traced(&[]), &kit);
-    assert!(calls.iter().filter(|call| call.name == "flock").count() == 4, "{calls:#?}");
+    assert!(calls.iter().filter(|call| call.name == "flock").count() == 5, "{calls:#?}");
     for call in &calls {
         for error in ERRORS {
             let fault = call.fault(error, "");
@@ -78,6 +84,7 @@ fn a_change_of_the_vault_is_made_and_recorded_or_says_what_is_missing() {
             let complaint = trace.complaint();
             let made = kit.version() == version + 1;
             let context = format!("{fault}: {}: {complaint}", call.line);
+            assert!(trace.output.status.success() || !call.is_of_synced, "{context}");
             if trace.output.status.success() {
                 assert!(made && new.len() == 1 && new[0]["event"] == "secret.set", "{context}{new:#?}");
             } else {
@@ -188,13 +195,15 @@ struct Call {
     line: String,
     /// Of the lock, where nothing depends on the answer.
     lets_go: bool,
+    /// Of the file by which syncs are shared, without which each syncs for itself.
+    is_of_synced: bool,
 }
 
 impl Call {
     fn of_the_log(trace: &Trace, kit: &Kit) -> Vec<Self> {
         assert!(trace.output.status.success(), "{}", trace.complaint());
         let audit = kit.site.file("audit");
-        let names = ["write", "fdatasync", "fsync", "openat", "flock", "pread64"];
+        let names = ["write", "pwrite64", "fdatasync", "fsync", "openat", "flock", "pread64"];
         let calls = names.into_iter().flat_map(|name| {
             let lines = trace.calls(name).into_iter().enumerate();
             let of_log = lines.filter(|(_, line)| line.contains(audit.to_str().unwrap()));
@@ -203,9 +212,14 @@ impl Call {
                 number: at + 1,
                 line: line.clone(),
                 lets_go: line.contains("LOCK_UN"),
+                is_of_synced: line.contains("synced"),
             })
         });
         calls.collect()
+    }
+
+    fn is_harmless(&self) -> bool {
+        self.lets_go || self.is_of_synced
     }
 
     fn fault(&self, error: &str, more: &str) -> String {
@@ -254,9 +268,7 @@ impl Kit {
     }
 
     fn files(&self) -> Files {
-        let entries = std::fs::read_dir(self.site.file("audit")).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+        self.site.segments().into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 
     fn restore(&self, files: &Files) {
@@ -270,8 +282,7 @@ impl Kit {
 
     /// The whole records; a torn line is none.
     fn records(&self) -> Vec<Value> {
-        let mut files = self.files();
-        files.sort();
+        let files = self.files();
         let lines = files.iter().flat_map(|(_, content)| content.split(|&byte| byte == b'\n'));
         lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }

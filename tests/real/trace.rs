@@ -1,10 +1,10 @@
 //! A program under strace(1): what it asked of the kernel, and what it does when the kernel refuses.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{Site, is_root, text};
+use crate::common::{is_root, text};
 
 /// One launch under strace(1).
 pub(crate) struct Trace {
