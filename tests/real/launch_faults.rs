@@ -89,6 +89,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("prctl", &["EPERM", "EINVAL", "ENOSYS"]),
     ("pread64", &["EIO", "EINTR", "EAGAIN", "EISDIR", "ENOMEM"]),
     ("prlimit64", &["EPERM", "EINVAL", "ENOSYS"]),
+    ("pwrite64", &["EIO", "EINTR", "EAGAIN", "EDQUOT", "EFBIG", "ENOSPC", "EPERM"]),
     ("read", &["EIO", "EINTR", "EAGAIN", "EISDIR", "ENOMEM"]),
     ("readlink", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR"]),
     ("readlinkat", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR"]),

@@ -79,11 +79,18 @@ fn the_record_is_on_disk_before_the_agent_runs_and_nothing_else_is_written() {
         let runs: Vec<&String> = runs.collect();
         assert!(runs.len() == 1 && runs[0].contains("O_EXCL") && runs[0].contains(", 0600"), "{runs:#?}");
 
+        // What number the sync has: others who wait for theirs go by that.
+        let synced = trace.positions("pwrite64", "/audit/synced>");
+        assert!(synced.len() == 2 && synced[0] < sync && sync < synced[1] && synced[1] < exec, "{synced:?}");
+        assert_eq!(trace.positions("pwrite64", ""), synced);
+        let opened = trace.only("openat", "\"synced\"");
+        assert!(trace.lines[opened].contains("O_NOFOLLOW") && trace.lines[opened].contains(", 0600"));
+
         let writers: Vec<&String> = trace.lines[..exec]
             .iter()
             .filter(|line| ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TMPFILE"].iter().any(|flag| line.contains(flag)))
             // A new segment is looked for before it is made.
-            .filter(|line| !line.contains(" = -1 ENOENT") && line != &runs[0])
+            .filter(|line| !line.contains(" = -1 ENOENT") && line != &runs[0] && **line != trace.lines[opened])
             .collect();
         assert_eq!(writers.len(), 1, "{writers:#?}");
         assert!(writers[0].contains(log) && writers[0].contains("O_APPEND|"), "{writers:#?}");
