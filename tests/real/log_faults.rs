@@ -11,7 +11,7 @@ use nix::libc;
 use serde_json::Value;
 
 use crate::common::{Site, is_root, text};
-use crate::trace::Trace;
+use crate::trace::{Trace, variables};
 use crate::tracer::{self, Change};
 
 /// What a kernel may answer. EINTR is what a call gets that waited when a signal came.
@@ -102,6 +102,59 @@ fn a_change_of_the_vault_is_made_and_recorded_or_says_what_is_missing() {
 }
 
 #[test]
+fn launches_at_once_share_their_syncs() {
+    const LAUNCHES: usize = 12;
+    let kit = Kit::new();
+    let launch = kit.launch();
+    let script = format!("for each in $(seq {LAUNCHES}); do \"$@\" & done; wait");
+    let mut all = Command::new("sh");
+    all.args(["-c", &script, "sh"]).arg(launch.get_program()).args(launch.get_args()).envs(variables(&launch));
+    // A slow disk's.
+    let help = if is_root() { &[][..] } else { &["prctl:retval=0"] };
+    let trace = Trace::of_program(&all, &[&["fdatasync:delay_enter=100000"], help].concat(), Stdio::null());
+    assert!(trace.output.status.success() && trace.complaint().is_empty(), "{}", trace.complaint());
+    assert_eq!(kit.site.accesses().len(), LAUNCHES);
+    let syncs = trace.calls("fdatasync");
+    assert!((1..LAUNCHES).contains(&syncs.len()), "{syncs:#?}");
+    // An agent runs only once a sync has ended that began after its record was written.
+    for (written, process) in trace.positions("write", ".jsonl>").into_iter().map(|at| (at, pid(&trace.lines[at]))) {
+        let of_process = |at: &usize| pid(&trace.lines[*at]) == process;
+        let agent = trace.positions("execve", "/touch\", [").into_iter().find(of_process).unwrap();
+        let begun = trace.positions("fdatasync", ".jsonl>").into_iter().filter(|&at| at > written);
+        let ended = begun.filter_map(|at| {
+            let later = at
+                + trace.lines[at..].iter().position(|line| {
+                    pid(line) == pid(&trace.lines[at]) && line.contains("fdatasync") && line.contains("= 0")
+                })?;
+            (later < agent).then_some(later)
+        });
+        assert!(ended.count() > 0, "{}", trace.lines[written]);
+    }
+    kit.site.verify();
+}
+
+#[test]
+fn a_launch_that_is_stopped_in_its_sync_holds_nobody_up() {
+    let kit = Kit::new();
+    let (others, slow) = (kit.site.file("the-other-ran"), ["fdatasync:delay_enter=6000000"]);
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| Trace::of(&mut kit.site.exec("c", "two"), &slow, &["true"]));
+        while kit.site.accesses().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        for _ in 0..3 {
+            let trace = Trace::of(&mut kit.site.exec("c", "one"), &[], &["touch", others.to_str().unwrap()]);
+            assert!(others.exists() && !stopped.is_finished(), "{}", trace.complaint());
+            let sync = trace.only("fdatasync", ".jsonl>");
+            assert!(sync < trace.position("execve", "/touch\", ["));
+            std::fs::remove_file(&others).unwrap();
+        }
+        assert!(stopped.join().unwrap().output.status.success());
+    });
+    kit.site.verify();
+}
+
+#[test]
 fn a_write_that_takes_only_a_part_is_gone_on_with() {
     let kit = Kit::new();
     assert!(kit.launch().status().unwrap().success());
@@ -172,6 +225,10 @@ fn an_agent_gets_the_callers_dispositions_back() {
             assert_eq!(mask >> (signal - 1) & 1 == 1, expected, "{option} {signal}: {said}");
         }
     }
+}
+
+fn pid(line: &str) -> &str {
+    line.split(' ').next().unwrap()
 }
 
 /// Runs a program whose write(2) of a record is asked for less than the program wants.
