@@ -104,20 +104,29 @@ impl Synced {
     }
 
     /// Syncs for all who have written by now.
-    fn lead(mut self, file: &File, segment: &File, identity: [u64; 2]) -> std::io::Result<()> {
+    fn lead(self, file: &File, segment: &File, identity: [u64; 2]) -> std::io::Result<()> {
+        let begun = self.begin(file);
+        fence(Ordering::SeqCst);
+        segment.sync_data()?;
+        begun.end(file, identity);
+        Ok(())
+    }
+
+    /// Where it can't be written, this sync serves nobody else.
+    fn begin(mut self, file: &File) -> Self {
         if self.done != self.started {
             self.failed = self.failed.wrapping_add(1);
         }
         self.started = self.started.wrapping_add(1);
-        // Where it can't be written, this sync serves nobody else.
         let _ = self.write(file);
-        fence(Ordering::SeqCst);
-        segment.sync_data()?;
-        // A copy may have been put back meanwhile: those who have read that don't know of this sync.
+        self
+    }
+
+    /// Who has read something else meanwhile, as a copy that was put back, does not know when this sync began.
+    fn end(self, file: &File, identity: [u64; 2]) {
         if Self::read(file) == Some(self) {
             let _ = Self { segment: identity, done: self.started, ..self }.write(file);
         }
-        Ok(())
     }
 
     /// `None` where nothing was written yet, somebody is just writing, or the file is damaged.
@@ -357,11 +366,18 @@ mod tests {
     }
 
     #[test]
-    fn who_can_not_write_the_start_serves_nobody() {
+    fn who_can_not_say_when_it_began_serves_nobody() {
         let folder = Folder::new();
         folder.put(5, 5, 0);
         let synced = Synced::read(&folder.open()).unwrap();
-        synced.lead(&File::open(folder.path()).unwrap(), &folder.segment, folder.identity()).unwrap();
-        assert_eq!(folder.numbers(), Some((5, 5, 0)));
+        let begun = synced.begin(&File::open(folder.path()).unwrap());
+        begun.end(&folder.open(), folder.identity());
+        assert_eq!(folder.numbers(), Some((5, 5, 0)), "the start could not be written");
+        let begun = synced.begin(&folder.open());
+        folder.put(3, 3, 0);
+        begun.end(&folder.open(), folder.identity());
+        assert_eq!(folder.numbers(), Some((3, 3, 0)), "a copy was put back");
+        synced.begin(&folder.open()).end(&folder.open(), folder.identity());
+        assert_eq!(folder.numbers(), Some((6, 6, 0)));
     }
 }
