@@ -116,13 +116,14 @@ fn a_good_instance_has_no_failure_and_nothing_is_written() {
 #[test]
 fn modes_that_let_others_in() {
     let site = Site::with_two_agents();
-    let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let segment = site.segment();
     let segment = segment.strip_prefix(site.path()).unwrap().to_str().unwrap().to_owned();
     for (file, mode, name, mend) in [
         ("instance.key", 0o644, "key file", "chmod 600"),
         ("vault", 0o666, "vault file", "chmod go-w"),
         ("chains/c.json", 0o620, "chain files", "chmod go-w"),
         (segment.as_str(), 0o622, "log files", "chmod go-w"),
+        ("audit/synced", 0o622, "log files", "chmod go-w"),
         ("audit", 0o777, "log files", "chmod go-w"),
         ("runs", 0o770, "run files", "chmod go-w"),
     ] {
@@ -170,15 +171,10 @@ fn vault_and_log_on_one_disk() {
     Found::of(&site).has("disks", "ok", &["on two"]).has("log", "ok", &[]);
 }
 
-/// The log's last segment.
-fn segment(site: &Site) -> std::path::PathBuf {
-    std::fs::read_dir(site.file("audit")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
-}
-
 #[test]
 fn a_log_that_is_torn_or_changed() {
     let site = Site::with_two_agents();
-    let path = segment(&site);
+    let path = site.segment();
     let whole = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{whole}{{\"v\":1,\"se")).unwrap();
     let found = Found::of(&site);

@@ -34,7 +34,7 @@ fn two_hundred_launches_at_once_leave_a_log_that_verifies() {
 #[test]
 fn a_line_that_a_dead_writer_left_is_kept_closed_and_told_of() {
     let site = Site::with_two_agents();
-    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let path = site.segment();
     let torn = br#"{"v":1,"seq":4,"time":"2026"#;
     std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
     let broken = site.mentiko(&["audit", "verify"]).output().unwrap();
@@ -53,7 +53,7 @@ fn a_line_that_a_dead_writer_left_is_kept_closed_and_told_of() {
 
 /// The lines of the only segment.
 fn lines(site: &Site) -> (std::path::PathBuf, Vec<String>) {
-    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let path = site.segment();
     let lines = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
     (path, lines)
 }
@@ -112,7 +112,7 @@ fn verify_finds_each_kind_of_tampering() {
         site.exec("c", agent).args(["--", "true"]).stderr(Stdio::null()).status().unwrap();
     }
     site.verify();
-    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let path = site.segment();
     let good = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = good.lines().collect();
     let with = |edit: &dyn Fn(&mut Vec<String>)| {
@@ -238,7 +238,7 @@ fn query_filters_by_each_field_and_by_time() {
     assert_eq!(count(&["--since", "1h"]), site.log().len());
     assert_eq!(count(&["--until", "1h"]), 0);
     let lines = site.mentiko(&["audit", "query", "--json", "--secret", "A", "--agent", "one"]).output().unwrap();
-    let file = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let file = site.segment();
     let log = std::fs::read_to_string(file).unwrap();
     for line in text(&lines.stdout).lines() {
         assert!(log.lines().any(|known| known == line), "lines are passed on untouched: {line}");

@@ -59,8 +59,10 @@ fn shows_no_value(text: &str) {
 
 /// The log as it stands in the files, or nothing where there is none.
 fn raw_log(site: &Site) -> String {
-    let Ok(list) = std::fs::read_dir(site.file("audit")) else { return String::new() };
-    list.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+    if !site.file("audit").exists() {
+        return String::new();
+    }
+    site.segments().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 /// The denials of the log, as secret and reason. Nothing else may have been recorded of accesses.
@@ -549,7 +551,7 @@ fn a_log_whose_folder_is_missing() {
 #[test]
 fn a_segment_of_the_log_that_is_a_link() {
     let site = Site::with_two_agents().unfenced();
-    let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let segment = site.segment();
     std::fs::rename(&segment, site.file("elsewhere")).unwrap();
     symlink(site.file("elsewhere"), &segment).unwrap();
     let message = format!("access log: {} is a symbolic link; name the file itself; {UNRECORDED}", shown(&segment));
@@ -575,7 +577,7 @@ fn where_mounting_is_allowed(site: &Site, script: &str) -> Output {
 #[test]
 fn a_log_that_is_read_only() {
     let site = Site::with_two_agents().unfenced();
-    let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let segment = site.segment();
     let script = r#"
         mount --bind "$SITE/audit" "$SITE/audit" && mount -o remount,bind,ro "$SITE/audit" || exit 1
         "$EXEC" --chain c --agent one -- touch "$SITE/marker"
@@ -608,7 +610,7 @@ fn a_log_that_this_user_may_not_write() {
         return;
     }
     let site = Site::with_two_agents().unfenced();
-    let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let segment = site.segment();
     chmod(&segment, 0o400);
     let fault = format!("access log: can't open {}: Permission denied (os error 13)", shown(&segment));
     refused(&site, "c", "one", &[]).is(125, &format!("{fault}; {UNRECORDED}"));
@@ -650,8 +652,7 @@ fn a_full_disk_refuses_the_launch_and_leaves_a_log_that_verifies() {
     assert_eq!(statuses, "125 77");
     assert!(!site.file(&format!("marker.{ran}")).exists(), "the command was run");
 
-    let saved = std::fs::read_dir(site.file("saved")).unwrap().next().unwrap().unwrap().path();
-    let segment = site.file("audit").join(saved.file_name().unwrap());
+    let segment = site.segment();
     let fault = format!("access log: can't write {}: No space left on device (os error 28)", shown(&segment));
     let chain = shown(&site.file("chains/nope.json"));
     let refusal = format!("no chain 'nope' ({chain}); and the refusal could not be recorded: {fault}");
@@ -666,7 +667,7 @@ fn a_full_disk_refuses_the_launch_and_leaves_a_log_that_verifies() {
 
     // As many grants as agents that ran, and no rest of a line.
     let ran: usize = ran.parse().unwrap();
-    let log = std::fs::read_to_string(&saved).unwrap();
+    let log = std::fs::read_to_string(site.file("saved").join(segment.file_name().unwrap())).unwrap();
     let records: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let granted = records.iter().filter(|record| record["outcome"] == "granted").count();
     assert_eq!(granted, ran + 1);

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 
 use super::record::{Entry, Event, Head, Outcome, write_line};
 use super::segments::{name_for, names_in};
+use super::sync::Before;
 use super::tail::{self, Torn};
 use super::{Error, Origin};
 use crate::instance::{self, AuditSync, Instance};
@@ -104,7 +105,7 @@ impl Log {
         let written = self.append_locked(origin, entries, key)?;
         // Others may append while this sync runs; it covers whatever stands in the file.
         drop(lock);
-        self.sync(written)
+        written.sync()
     }
 
     /// Appends while the lock is held; what it gives back is to be synced.
@@ -113,7 +114,7 @@ impl Log {
         origin: &Origin,
         entries: &[Entry<'_>],
         key: Option<&LogKey<'_>>,
-    ) -> Result<(File, PathBuf), Error> {
+    ) -> Result<Written, Error> {
         // Whoever rotates the keys holds the lock from the last line under the old key to the new
         // vault's rename: with the lock, what is current stays so.
         if key.is_some_and(|key| !key.is_current()) {
@@ -133,26 +134,21 @@ impl Log {
             write_line(&mut out, entry, &mut end.head, origin, &self.instance, key)?;
         }
         let (file, path) = self.open_segment(&end.name)?;
-        let length = file.metadata().map_err(|error| Error::file("stat", &path, error))?.len();
+        let metadata = file.metadata().map_err(|error| Error::file("stat", &path, error))?;
+        let length = metadata.len();
         if length == 0 && self.syncs {
             // Whoever made it may have died or failed since. So the entry in the folder of a segment
             // that holds anything is durable.
             nix::unistd::fsync(&self.folder).map_err(|errno| Error::file("sync", &self.path, errno))?;
         }
+        let before = self.syncs.then(|| Before::look(&self.folder, &metadata));
         write_whole(&file, length, &path, &out)?;
         // From here on the lines may be read, whatever fails.
         let unsynced = |error: std::io::Error| Error::Unsynced { path: path.clone(), error };
         let changed = self.folder_changed().map_err(unsynced)?;
         let copy = file.try_clone().map_err(unsynced)?;
         self.held.replace(Some(Held { name: end.name, file: copy, changed }));
-        Ok((file, path))
-    }
-
-    pub(super) fn sync(&self, (file, path): (File, PathBuf)) -> Result<(), Error> {
-        match self.syncs {
-            true => file.sync_data().map_err(|error| Error::Unsynced { path, error }),
-            false => Ok(()),
-        }
+        Ok(Written { file, path, before })
     }
 
     /// Tells of a torn line, in a line that is chained to it and to the record before it.
@@ -267,6 +263,21 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Where this fails, it goes with the process; what is on record stands all the same.
         let _ = self.0.unlock();
+    }
+}
+
+/// Records that stand in a segment, and are still to be synced.
+pub(super) struct Written {
+    file: File,
+    path: PathBuf,
+    /// `None` where the policy wants no sync.
+    before: Option<Before>,
+}
+
+impl Written {
+    pub(super) fn sync(self) -> Result<(), Error> {
+        let synced = self.before.map_or(Ok(()), |before| before.sync(&self.file));
+        synced.map_err(|error| Error::Unsynced { path: self.path, error })
     }
 }
 

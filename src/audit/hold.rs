@@ -35,6 +35,6 @@ impl Hold<'_> {
     /// Appends one entry, synced, and lets go.
     pub fn append(self, entry: &Entry<'_>, key: &LogKey<'_>) -> Result<(), Error> {
         let written = self.log.append_locked(&Origin::of_this_process(), std::slice::from_ref(entry), Some(key))?;
-        self.log.sync(written)
+        written.sync()
     }
 }

@@ -21,6 +21,7 @@ mod scan;
 #[cfg(feature = "admin")]
 mod search;
 mod segments;
+mod sync;
 mod tail;
 #[cfg(test)]
 mod tampering;

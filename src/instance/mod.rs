@@ -28,8 +28,8 @@ pub use random::{fill, uuid_v7};
 pub use replace::PendingKey;
 #[cfg(feature = "admin")]
 pub(crate) use replace::{beside, folder_of, replace_file, replace_with, sync_folder};
-pub(crate) use trusted::read_up_to;
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
+pub(crate) use trusted::{open_or_make_at, read_up_to};
 
 /// What is wrong with an instance's files, and what mends it.
 #[derive(Debug, thiserror::Error)]

@@ -49,6 +49,12 @@ pub fn open_at(folder: &OwnedFd, name: &str, path: &Path, access: Access) -> Res
     checked(path, openat(folder, name, FLAGS, Mode::empty()), access)
 }
 
+/// The same for writing too; makes the file, for its owner alone, where it is missing.
+pub(crate) fn open_or_make_at(folder: &OwnedFd, name: &str, path: &Path) -> Result<File, Error> {
+    let opened = openat(folder, name, FLAGS | OFlag::O_RDWR | OFlag::O_CREAT, Mode::from_bits_truncate(0o600));
+    checked(path, opened, Access::OthersRead)
+}
+
 /// Opens a folder that root or the caller owns and others can't write.
 pub fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

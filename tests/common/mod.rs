@@ -99,12 +99,23 @@ impl Site {
         site
     }
 
-    /// Every whole line of the log, oldest first.
-    pub fn log(&self) -> Vec<Value> {
+    /// The log's segments, oldest first.
+    pub fn segments(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> =
             std::fs::read_dir(self.file("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
         paths.sort();
+        paths
+    }
+
+    /// The last of them.
+    pub fn segment(&self) -> PathBuf {
+        self.segments().pop().unwrap()
+    }
+
+    /// Every whole line of the log, oldest first.
+    pub fn log(&self) -> Vec<Value> {
+        let paths = self.segments();
         let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
         texts
             .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())

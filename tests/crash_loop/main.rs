@@ -171,7 +171,8 @@ impl<'t> Loop<'t> {
         let listed =
             Command::new("find").arg(self.site.path()).args(["-type", "f", "-printf", "%P\n"]).output().unwrap();
         for name in text(&listed.stdout).lines() {
-            let known = ["instance.json", "instance.key", "vault", "vault.lock", "chains/c.json"].contains(&name);
+            let known = ["instance.json", "instance.key", "vault", "vault.lock", "chains/c.json", "audit/synced"]
+                .contains(&name);
             let is_log = name.starts_with("audit/access-") && name.ends_with(".jsonl");
             let is_run = name.starts_with("runs/") && name.ends_with(".run");
             assert!(known || is_log || is_run, "{name} is left over");

@@ -45,10 +45,7 @@ fn site_with_everything() -> Site {
 
 /// All segments, one after the other.
 fn whole_log(site: &Site) -> String {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(site.file("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    site.segments().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 /// What `mentiko audit export --format FORMAT OPTIONS` writes.

@@ -203,6 +203,7 @@ impl Person {
     pub fn log(&self) -> Vec<Value> {
         let mut paths: Vec<PathBuf> =
             std::fs::read_dir(self.audit()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
         paths.sort();
         let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
         texts.flat_map(|text| text.lines().map(parsed).collect::<Vec<_>>()).collect()

@@ -15,7 +15,7 @@ use nix::libc;
 use serde_json::Value;
 
 use crate::common::{Site, chmod, is_root, text};
-use crate::trace::{Trace, segment, variables};
+use crate::trace::{Trace, variables};
 use crate::tracer::{self, Asked, Change};
 
 /// What a call may be answered, by its manual page, and by a filter of seccomp(2) that does not know it: the first is
@@ -97,6 +97,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("prctl", &["EPERM", "EINVAL", "ENOSYS"]),
     ("pread64", &["EIO", "EINTR", "EAGAIN", "EISDIR", "ENOMEM"]),
     ("prlimit64", &["EPERM", "EINVAL", "ENOSYS"]),
+    ("pwrite64", &["EIO", "EINTR", "EAGAIN", "EDQUOT", "EFBIG", "ENOSPC", "EPERM"]),
     ("read", &["EIO", "EINTR", "EAGAIN", "EISDIR", "ENOMEM"]),
     ("readlink", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR"]),
     ("readlinkat", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR"]),
@@ -368,7 +369,7 @@ const STATUS: i32 = 42;
 impl Scene {
     fn new(mode: &'static str, options: &[&'static str]) -> Self {
         let (site, out) = (Site::with_two_agents(), tempfile::tempdir().unwrap());
-        let segment_name = segment(&site).file_name().unwrap().to_owned();
+        let segment_name = site.segment().file_name().unwrap().to_owned();
         let parts = taken_apart(&site);
         let (script, shown) = (out.path().join("agent"), out.path().display());
         let segment = parts.path().join("audit").join(segment_name);

@@ -11,7 +11,7 @@ use nix::libc;
 use serde_json::Value;
 
 use crate::common::{Site, is_root, text};
-use crate::trace::{Trace, segment};
+use crate::trace::{Trace, variables};
 use crate::tracer::{self, Change};
 
 /// What a kernel may answer. EINTR is what a call gets that waited when a signal came.
@@ -34,7 +34,9 @@ fn launches_survive_every_fault(kit: &Kit) {
     let before = kit.files();
     let calls = Call::of_the_log(&kit.launch_traced(&[]), kit);
     let named = |name: &str| calls.iter().filter(|call| call.name == name).count();
-    assert_eq!((named("write"), named("fdatasync"), named("flock")), (1, 1, 2), "{calls:#?}");
+    assert_eq!((named("write"), named("fdatasync"), named("flock"), named("pwrite64")), (1, 1, 3, 2), "{calls:#?}");
+    let of_synced = |name: &str| calls.iter().filter(|call| call.is_of_synced && call.name == name).count();
+    assert_eq!((of_synced("openat"), of_synced("flock"), of_synced("pwrite64")), (1, 1, 2), "{calls:#?}");
     assert_eq!(named("fsync"), usize::from(before.iter().all(|(path, _)| *path != kit.segment)));
     assert!(named("openat") >= 4 && named("pread64") >= 1, "{calls:#?}");
     for call in &calls {
@@ -43,11 +45,15 @@ fn launches_survive_every_fault(kit: &Kit) {
             kit.restore(&before);
             let trace = kit.launch_traced(&[&fault]);
             let ran = kit.outcome(&trace, &before, &fault);
-            let must_fail = error != "EINTR" && !call.lets_go;
+            let must_fail = error != "EINTR" && !call.is_harmless();
             assert!(!ran || !must_fail, "{fault}: {}", call.line);
             // A signal stops none of these for good.
-            let goes_on = call.lets_go || (error == "EINTR" && ["write", "fdatasync", "flock"].contains(&&*call.name));
+            let goes_on =
+                call.is_harmless() || (error == "EINTR" && ["write", "fdatasync", "flock"].contains(&&*call.name));
             assert!(ran || !goes_on, "{fault}: {}: {}", call.line, trace.complaint());
+            // Whatever becomes of what it would share, it syncs.
+            let is_synced = |line: &&String| line.contains(".jsonl>)") && line.ends_with("= 0");
+            assert!(!ran || trace.calls("fdatasync").iter().any(is_synced), "{fault}: {}", call.line);
             kit.goes_on();
         }
     }
@@ -68,7 +74,7 @@ fn launches_survive_every_fault(kit: &Kit) {
 fn a_change_of_the_vault_is_made_and_recorded_or_says_what_is_missing() {
     let kit = Kit::new();
     let calls = Call::of_the_log(&kit.set_traced(&[]), &kit);
-    assert!(calls.iter().filter(|call| call.name == "flock").count() == 4, "{calls:#?}");
+    assert!(calls.iter().filter(|call| call.name == "flock").count() == 5, "{calls:#?}");
     for call in &calls {
         for error in ERRORS {
             let fault = call.fault(error, "");
@@ -78,6 +84,7 @@ fn a_change_of_the_vault_is_made_and_recorded_or_says_what_is_missing() {
             let complaint = trace.complaint();
             let made = kit.version() == version + 1;
             let context = format!("{fault}: {}: {complaint}", call.line);
+            assert!(trace.output.status.success() || !call.is_of_synced, "{context}");
             if trace.output.status.success() {
                 assert!(made && new.len() == 1 && new[0]["event"] == "secret.set", "{context}{new:#?}");
             } else {
@@ -91,6 +98,59 @@ fn a_change_of_the_vault_is_made_and_recorded_or_says_what_is_missing() {
         }
     }
     kit.site.set("A", "once more");
+    kit.site.verify();
+}
+
+#[test]
+fn launches_at_once_share_their_syncs() {
+    const LAUNCHES: usize = 12;
+    let kit = Kit::new();
+    let launch = kit.launch();
+    let script = format!("for each in $(seq {LAUNCHES}); do \"$@\" & done; wait");
+    let mut all = Command::new("sh");
+    all.args(["-c", &script, "sh"]).arg(launch.get_program()).args(launch.get_args()).envs(variables(&launch));
+    // A slow disk's.
+    let help = if is_root() { &[][..] } else { &["prctl:retval=0"] };
+    let trace = Trace::of_program(&all, &[&["fdatasync:delay_enter=100000"], help].concat(), Stdio::null());
+    assert!(trace.output.status.success() && trace.complaint().is_empty(), "{}", trace.complaint());
+    assert_eq!(kit.site.accesses().len(), LAUNCHES);
+    let syncs = trace.calls("fdatasync");
+    assert!((1..LAUNCHES).contains(&syncs.len()), "{syncs:#?}");
+    // An agent runs only once a sync has ended that began after its record was written.
+    for (written, process) in trace.positions("write", ".jsonl>").into_iter().map(|at| (at, pid(&trace.lines[at]))) {
+        let of_process = |at: &usize| pid(&trace.lines[*at]) == process;
+        let agent = trace.positions("execve", "/touch\", [").into_iter().find(of_process).unwrap();
+        let begun = trace.positions("fdatasync", ".jsonl>").into_iter().filter(|&at| at > written);
+        let ended = begun.filter_map(|at| {
+            let later = at
+                + trace.lines[at..].iter().position(|line| {
+                    pid(line) == pid(&trace.lines[at]) && line.contains("fdatasync") && line.contains("= 0")
+                })?;
+            (later < agent).then_some(later)
+        });
+        assert!(ended.count() > 0, "{}", trace.lines[written]);
+    }
+    kit.site.verify();
+}
+
+#[test]
+fn a_launch_that_is_stopped_in_its_sync_holds_nobody_up() {
+    let kit = Kit::new();
+    let (others, slow) = (kit.site.file("the-other-ran"), ["fdatasync:delay_enter=6000000"]);
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| Trace::of(&mut kit.site.exec("c", "two"), &slow, &["true"]));
+        while kit.site.accesses().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        for _ in 0..3 {
+            let trace = Trace::of(&mut kit.site.exec("c", "one"), &[], &["touch", others.to_str().unwrap()]);
+            assert!(others.exists() && !stopped.is_finished(), "{}", trace.complaint());
+            let sync = trace.only("fdatasync", ".jsonl>");
+            assert!(sync < trace.position("execve", "/touch\", ["));
+            std::fs::remove_file(&others).unwrap();
+        }
+        assert!(stopped.join().unwrap().output.status.success());
+    });
     kit.site.verify();
 }
 
@@ -167,6 +227,10 @@ fn an_agent_gets_the_callers_dispositions_back() {
     }
 }
 
+fn pid(line: &str) -> &str {
+    line.split(' ').next().unwrap()
+}
+
 /// Runs a program whose write(2) of a record is asked for less than the program wants.
 fn with_a_short_write(command: &mut Command, length: u64) {
     let mut shortened = false;
@@ -188,13 +252,15 @@ struct Call {
     line: String,
     /// Of the lock, where nothing depends on the answer.
     lets_go: bool,
+    /// Of the file by which syncs are shared, without which each syncs for itself.
+    is_of_synced: bool,
 }
 
 impl Call {
     fn of_the_log(trace: &Trace, kit: &Kit) -> Vec<Self> {
         assert!(trace.output.status.success(), "{}", trace.complaint());
         let audit = kit.site.file("audit");
-        let names = ["write", "fdatasync", "fsync", "openat", "flock", "pread64"];
+        let names = ["write", "pwrite64", "fdatasync", "fsync", "openat", "flock", "pread64"];
         let calls = names.into_iter().flat_map(|name| {
             let lines = trace.calls(name).into_iter().enumerate();
             let of_log = lines.filter(|(_, line)| line.contains(audit.to_str().unwrap()));
@@ -203,9 +269,14 @@ impl Call {
                 number: at + 1,
                 line: line.clone(),
                 lets_go: line.contains("LOCK_UN"),
+                is_of_synced: line.contains("synced"),
             })
         });
         calls.collect()
+    }
+
+    fn is_harmless(&self) -> bool {
+        self.lets_go || self.is_of_synced
     }
 
     fn fault(&self, error: &str, more: &str) -> String {
@@ -228,7 +299,7 @@ impl Kit {
         let site = Site::with_two_agents().unfenced();
         let value = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(value.path(), "another-value-of-a").unwrap();
-        Self { segment: segment(&site), marker: site.file("the-agent-ran"), site, value }
+        Self { segment: site.segment(), marker: site.file("the-agent-ran"), site, value }
     }
 
     fn launch(&self) -> Command {
@@ -254,9 +325,7 @@ impl Kit {
     }
 
     fn files(&self) -> Files {
-        let entries = std::fs::read_dir(self.site.file("audit")).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+        self.site.segments().into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 
     fn restore(&self, files: &Files) {
@@ -270,8 +339,7 @@ impl Kit {
 
     /// The whole records; a torn line is none.
     fn records(&self) -> Vec<Value> {
-        let mut files = self.files();
-        files.sort();
+        let files = self.files();
         let lines = files.iter().flat_map(|(_, content)| content.split(|&byte| byte == b'\n'));
         lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }

@@ -13,7 +13,7 @@ use mentiko_exec::policy::SecretName;
 use mentiko_exec::vault::{Vault, WriteLock};
 
 use crate::common::{Site, is_root, text};
-use crate::trace::{Trace, segment, variables};
+use crate::trace::{Trace, variables};
 
 #[test]
 fn protection_comes_before_the_key_and_blinds_a_tracer() {
@@ -53,7 +53,7 @@ fn looking_up_secrets_costs_the_same_in_a_vault_of_any_size() {
 fn the_record_is_on_disk_before_the_agent_runs_and_nothing_else_is_written() {
     let site = Site::with_two_agents().unfenced();
     // The segment of an earlier month, so that this launch starts a new one.
-    let segment = segment(&site);
+    let segment = site.segment();
     std::fs::rename(&segment, segment.with_file_name("access-2020-01.jsonl")).unwrap();
     for is_new in [true, false] {
         let before = listing(site.path());
@@ -79,11 +79,18 @@ fn the_record_is_on_disk_before_the_agent_runs_and_nothing_else_is_written() {
         let runs: Vec<&String> = runs.collect();
         assert!(runs.len() == 1 && runs[0].contains("O_EXCL") && runs[0].contains(", 0600"), "{runs:#?}");
 
+        // What number the sync has: others who wait for theirs go by that.
+        let synced = trace.positions("pwrite64", "/audit/synced>");
+        assert!(synced.len() == 2 && synced[0] < sync && sync < synced[1] && synced[1] < exec, "{synced:?}");
+        assert_eq!(trace.positions("pwrite64", ""), synced);
+        let opened = trace.only("openat", "\"synced\"");
+        assert!(trace.lines[opened].contains("O_NOFOLLOW") && trace.lines[opened].contains(", 0600"));
+
         let writers: Vec<&String> = trace.lines[..exec]
             .iter()
             .filter(|line| ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TMPFILE"].iter().any(|flag| line.contains(flag)))
             // A new segment is looked for before it is made.
-            .filter(|line| !line.contains(" = -1 ENOENT") && line != &runs[0])
+            .filter(|line| !line.contains(" = -1 ENOENT") && line != &runs[0] && **line != trace.lines[opened])
             .collect();
         assert_eq!(writers.len(), 1, "{writers:#?}");
         assert!(writers[0].contains(log) && writers[0].contains("O_APPEND|"), "{writers:#?}");
@@ -145,7 +152,7 @@ fn the_agent_gets_no_descriptor_but_those_handed_over() {
 fn no_agent_runs_without_its_record_on_disk() {
     for fault in ["write:error=ENOSPC:when=2", "fdatasync:error=EIO", "fdatasync:error=ENOSPC"] {
         let site = Site::with_two_agents().unfenced();
-        let before = std::fs::read(segment(&site)).unwrap();
+        let before = std::fs::read(site.segment()).unwrap();
         let proof = site.file("the-agent-ran");
         let trace = Trace::of(&mut site.exec("c", "one"), &[fault], &["touch", proof.to_str().unwrap()]);
         assert_eq!(trace.output.status.code(), Some(125), "{fault}");
@@ -154,13 +161,13 @@ fn no_agent_runs_without_its_record_on_disk() {
         assert!(trace.complaint().contains("without its record nothing is launched"), "{}", trace.complaint());
         assert!(!proof.exists() && trace.positions("execve", "/touch\", [").is_empty(), "{fault}");
         if fault.starts_with("write") {
-            assert_eq!(std::fs::read(segment(&site)).unwrap(), before, "no torn line");
+            assert_eq!(std::fs::read(site.segment()).unwrap(), before, "no torn line");
         }
         site.verify();
     }
     // A new segment that could vanish with its folder's entry is no record either.
     let site = Site::with_two_agents().unfenced();
-    let segment = segment(&site);
+    let segment = site.segment();
     std::fs::rename(&segment, segment.with_file_name("access-2020-01.jsonl")).unwrap();
     let trace = Trace::of(&mut site.exec("c", "one"), &["fsync:error=EIO"], &["true"]);
     assert_eq!(trace.output.status.code(), Some(125));

@@ -1,10 +1,10 @@
 //! A program under strace(1): what it asked of the kernel, and what it does when the kernel refuses.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{Site, is_root, text};
+use crate::common::{is_root, text};
 
 /// One launch under strace(1).
 pub(crate) struct Trace {
@@ -83,9 +83,4 @@ impl Trace {
 /// What a command's environment is set to.
 pub(crate) fn variables(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
     command.get_envs().filter_map(|(name, value)| Some((name, value?)))
-}
-
-/// The only segment of the log.
-pub(crate) fn segment(site: &Site) -> PathBuf {
-    std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path()
 }

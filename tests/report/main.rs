@@ -88,7 +88,7 @@ fn forge(site: &Site, change: impl Fn(&mut Value)) {
     let seq = log.last().unwrap()["seq"].clone();
     let mut line = log.into_iter().find(|line| line["seq"] == seq).unwrap();
     change(&mut line);
-    let path = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+    let path = site.segment();
     let before = std::fs::read_to_string(&path).unwrap();
     // In the order of the fields, which serde_json's maps don't keep.
     let sample = before.lines().last().unwrap();

@@ -82,7 +82,7 @@ fn an_agent_that_could_not_be_executed_has_no_end() {
 fn without_a_record_no_agent_runs() {
     for options in [SUPERVISE, MASK] {
         let site = Site::with_two_agents().unfenced();
-        let segment = std::fs::read_dir(site.file("audit")).unwrap().next().unwrap().unwrap().path();
+        let segment = site.segment();
         std::fs::remove_file(&segment).unwrap();
         std::fs::create_dir(&segment).unwrap();
         let marker = site.file("marker");

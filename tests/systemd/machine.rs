@@ -149,8 +149,9 @@ impl Machine {
 
     /// The accesses that the log holds.
     pub fn accesses(&self) -> Vec<serde_json::Value> {
-        let segments = self.file("/var/log/mentiko").read_dir().unwrap();
-        let text: String = segments.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+        let files = self.file("/var/log/mentiko").read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        let text: String = segments.map(|path| std::fs::read_to_string(path).unwrap()).collect();
         let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         records.filter(|record| record["event"] == "secret.access").collect()
     }
