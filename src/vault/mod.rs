@@ -26,6 +26,8 @@ mod secret;
 mod slots;
 #[cfg(feature = "admin")]
 mod values;
+#[cfg(all(test, feature = "admin"))]
+pub(crate) mod whole;
 mod write;
 
 use std::path::PathBuf;
