@@ -69,11 +69,13 @@ impl Matcher {
         self.until.as_deref()
     }
 
-    /// Each of the lines that fits.
-    pub(super) fn each(&self, lines: &[u8], mut found: impl FnMut(&[u8])) {
+    /// Adds each of the lines that fits. The copy is what is judged: the lines may lie in a file.
+    pub(super) fn copy(&self, lines: &[u8], fitting: &mut Vec<u8>) {
         each_line(lines, self.finders.first(), |line| {
-            if self.fits(line) {
-                found(line);
+            let start = fitting.len();
+            fitting.extend_from_slice(line);
+            if !fitting.get(start..).is_some_and(|line| self.fits(line)) {
+                fitting.truncate(start);
             }
         });
     }

@@ -104,13 +104,9 @@ fn pass_on<E: From<Error>>(
             step *= 2;
             continue;
         };
-        let mut result = Ok(());
-        matcher.each(buffer.get(..=last).unwrap_or_default(), |line| {
-            if result.is_ok() {
-                result = found(line);
-            }
-        });
-        result?;
+        let mut fitting = Vec::new();
+        matcher.copy(buffer.get(..=last).unwrap_or_default(), &mut fitting);
+        fitting.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut *found)?;
         at += last as u64 + 1;
     }
     Ok(at)

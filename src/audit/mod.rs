@@ -65,7 +65,7 @@ pub enum Error {
         error: std::io::Error,
     },
     /// The key is not the log's any more.
-    #[error("the instance's keys were rotated meanwhile; run it again")]
+    #[error("the instance's keys were rotated meanwhile, or its vault can't be looked at; run it again")]
     Rotated,
     /// The segment is not one that this user may trust.
     #[error("access log: {0}")]

@@ -1,18 +1,38 @@
 //! Reads all lines of a log in blocks, on all cores, and hands over what comes of them in order.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Condvar, Mutex};
 
 use memchr::{memchr, memrchr};
 
 use super::Error;
 use super::segments::segments;
 use crate::instance::read_up_to;
+use crate::memory::Mapped;
 
 /// How much is read at once: as measured, less costs more wake-ups, and more leaves a core's cache.
 const BLOCK: u64 = 1 << 20;
+/// How much is mapped at once by all cores together: more is a little faster, and counts as resident.
+const WINDOWS: u64 = 8 << 20;
+/// How far beyond its window the last line may go on, of what is mapped.
+const OVERHANG: u64 = 64 << 10;
+/// The end of a segment is never mapped: a writer whose disk is full cuts off again what it wrote.
+const CAN_BECOME_SHORTER: u64 = 1 << 20;
+
+/// How lines come into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Read into a buffer: they stay what they are, however often they are looked at.
+    Read,
+    /// Looked at in the page cache, without a copy, where they can be; for a search that copies
+    /// what it finds before it judges.
+    Map,
+}
 
 /// The lines of one segment that begin within a range of bytes.
 #[derive(Debug)]
@@ -34,6 +54,26 @@ impl Part {
     /// Fills the buffer from this place as far as the file goes; how far.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
         read_up_to(&self.file, buffer, offset).map_err(|error| Error::file("read", &self.path, error))
+    }
+
+    /// Calls `work` with the whole lines that begin within the range.
+    fn with_lines<T>(
+        &self,
+        range: &Range<u64>,
+        access: Access,
+        buffer: &mut Vec<u8>,
+        work: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Error> {
+        if access == Access::Map && range.end + OVERHANG + CAN_BECOME_SHORTER <= self.size {
+            // One byte more in front, and a long line more at the end.
+            let from = range.start.saturating_sub(1);
+            let mapped = Mapped::new(&self.file, &(from..range.end + OVERHANG));
+            let bytes = mapped.as_ref().map_or(&[][..], Mapped::bytes);
+            if let Some(lines) = begun_within(bytes, from, range) {
+                return Ok(work(lines));
+            }
+        }
+        self.lines(range, buffer).map(work)
     }
 
     /// The whole lines that begin within the range. The last may lack its newline, at the end of
@@ -69,6 +109,18 @@ impl Part {
     }
 }
 
+/// What of these bytes, the file's from `from` on, are the lines that begin within the range; `None`
+/// where one of them goes on after the bytes.
+fn begun_within<'b>(bytes: &'b [u8], from: u64, range: &Range<u64>) -> Option<&'b [u8]> {
+    let start = match range.start {
+        0 => 0,
+        _ => memchr(b'\n', bytes)? + 1,
+    };
+    let last = as_length(range.end - from).checked_sub(1)?;
+    let end = last + memchr(b'\n', bytes.get(last..)?)? + 1;
+    Some(bytes.get(start..end).unwrap_or_default())
+}
+
 /// Every segment of a log, as large as it is now.
 pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, Error> {
     segments(folder)?.into_iter().map(Part::whole).collect()
@@ -78,47 +130,88 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, Error> {
 /// order of the lines. Memory does not grow with the log.
 pub(super) fn scan<'p, T: Send, E: From<Error>>(
     parts: &'p [Part],
+    access: Access,
     work: impl Fn(&[u8]) -> T + Sync,
     mut take: impl FnMut(&'p Part, T) -> Result<(), E>,
 ) -> Result<(), E> {
-    let blocks: Vec<(&Part, Range<u64>)> = parts.iter().flat_map(blocks).collect();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(blocks.len()).min(16);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+    let step = match access {
+        Access::Read => BLOCK,
+        Access::Map => WINDOWS / cores as u64,
+    };
+    let blocks: Vec<(&Part, Range<u64>)> = parts.iter().flat_map(|part| blocks(part, step)).collect();
+    let cores = cores.min(blocks.len());
     if cores <= 1 {
         let mut buffer = Vec::new();
-        return blocks.into_iter().try_for_each(|(part, range)| take(part, work(part.lines(&range, &mut buffer)?)));
+        let mut each = |part: &'p Part, range| take(part, part.with_lines(&range, access, &mut buffer, &work)?);
+        return blocks.into_iter().try_for_each(|(part, range)| each(part, range));
     }
+    let queue = Queue { begun: AtomicUsize::new(0), taken: Mutex::new(0), more: Condvar::new(), ahead: 4 * cores };
     std::thread::scope(|scope| {
-        let (work, blocks) = (&work, &blocks);
-        // Worker n has every block of its turn, so that results are in order when taken in turn.
-        let results: Vec<_> = (0..cores)
-            .map(|turn| {
-                let (sender, receiver) = sync_channel(4);
-                scope.spawn(move || {
-                    let mut buffer = Vec::new();
-                    for (part, range) in blocks.iter().skip(turn).step_by(cores) {
-                        let result = part.lines(range, &mut buffer).map(work);
-                        // Nobody wants it once `take` has failed.
-                        if sender.send(result).is_err() {
-                            return;
-                        }
+        let (work, blocks, queue) = (&work, &blocks, &queue);
+        let (sender, results) = channel();
+        for _ in 0..cores {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let mut buffer = Vec::new();
+                let next = || queue.next().and_then(|at| Some((at, blocks.get(at)?)));
+                while let Some((at, (part, range))) = next() {
+                    let result = part.with_lines(range, access, &mut buffer, work);
+                    // Nobody wants it once `take` has failed.
+                    if sender.send((at, result)).is_err() {
+                        return;
                     }
-                });
-                receiver
-            })
-            .collect();
-        for ((part, _), result) in blocks.iter().zip(results.iter().cycle()) {
-            // A worker that is gone has panicked, and the scope passes that on.
-            let Ok(result) = result.recv() else { return Ok(()) };
-            take(part, result?)?;
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        for (at, (part, _)) in blocks.iter().enumerate() {
+            let result = loop {
+                if let Some(result) = early.remove(&at) {
+                    break result;
+                }
+                // Workers that are gone have panicked, and the scope passes that on.
+                let Ok((at, result)) = results.recv() else { return Ok(()) };
+                early.insert(at, result);
+            };
+            let taken = result.map_err(E::from).and_then(|result| take(part, result));
+            queue.taken(if taken.is_ok() { at + 1 } else { usize::MAX / 2 });
+            taken?;
         }
         Ok(())
     })
 }
 
-fn blocks(part: &Part) -> impl Iterator<Item = (&Part, Range<u64>)> {
+/// Which block a worker has next. A slow worker holds up the others only once they are far ahead:
+/// what they found waits in memory for its turn.
+struct Queue {
+    begun: AtomicUsize,
+    taken: Mutex<usize>,
+    more: Condvar,
+    ahead: usize,
+}
+
+impl Queue {
+    /// `None` where another thread has panicked.
+    fn next(&self) -> Option<usize> {
+        let at = self.begun.fetch_add(1, Ordering::Relaxed);
+        let taken = self.taken.lock().ok()?;
+        self.more.wait_while(taken, |taken| at >= *taken + self.ahead).ok().map(|_| at)
+    }
+
+    fn taken(&self, count: usize) {
+        if let Ok(mut taken) = self.taken.lock() {
+            *taken = count;
+        }
+        self.more.notify_all();
+    }
+}
+
+fn blocks(part: &Part, step: u64) -> impl Iterator<Item = (&Part, Range<u64>)> {
     let Range { start, end } = part.range;
-    let starts = (start..end).step_by(usize::try_from(BLOCK).unwrap_or(usize::MAX));
-    starts.map(move |at| (part, at..end.min(at + BLOCK)))
+    let starts = (start..end).step_by(as_length(step));
+    starts.map(move |at| (part, at..end.min(at + step)))
 }
 
 /// Each line of the text that holds what the finder looks for; all of them without one.
@@ -169,7 +262,6 @@ mod tests {
             for range in [0..size, 1..size, 5..6, BLOCK..8 * BLOCK, BLOCK - 1..BLOCK + 1, size - 3..size] {
                 let mut parts = parts(folder.path()).unwrap();
                 parts[0].range = range.clone();
-                let mut seen = Vec::new();
                 let work = |lines: &[u8]| {
                     let mut found = Vec::new();
                     each_line(lines, None, |line| {
@@ -178,14 +270,17 @@ mod tests {
                     });
                     found
                 };
-                scan(&parts, work, |_, found| {
-                    seen.extend(found);
-                    Ok::<_, Error>(())
-                })
-                .unwrap();
                 let expected: Vec<usize> =
                     starts.iter().filter(|(start, _)| range.contains(start)).map(|(_, number)| *number).collect();
-                assert_eq!(seen, expected, "{range:?} {open}");
+                for access in [Access::Read, Access::Map] {
+                    let mut seen = Vec::new();
+                    scan(&parts, access, work, |_, found| {
+                        seen.extend(found);
+                        Ok::<_, Error>(())
+                    })
+                    .unwrap();
+                    assert_eq!(seen, expected, "{range:?} {open} {access:?}");
+                }
             }
         }
     }
@@ -196,7 +291,7 @@ mod tests {
         std::fs::write(folder.path().join("access-2026-03.jsonl"), "x\n".repeat(2_000_000)).unwrap();
         let parts = parts(folder.path()).unwrap();
         let mut taken = 0;
-        let result = scan(&parts, <[u8]>::len, |_, _| {
+        let result = scan(&parts, Access::Read, <[u8]>::len, |_, _| {
             taken += 1;
             match taken {
                 3 => Err(Error::file("read", "enough", nix::errno::Errno::EPIPE)),

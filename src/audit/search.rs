@@ -10,7 +10,7 @@ use std::path::Path;
 use memchr::memchr;
 
 use super::filter::{Matcher, time_of_record};
-use super::scan::{Part, as_length, each_line, parts, scan};
+use super::scan::{Access, Part, as_length, parts, scan};
 use super::{Error, Filter};
 
 /// Calls `found` with each line that fits, newline included and untouched, oldest first. Lines that
@@ -29,17 +29,11 @@ pub fn search<E: From<Error>>(
     }
     let work = |lines: &[u8]| {
         let mut fitting = Vec::new();
-        matcher.each(lines, |line| fitting.extend_from_slice(line));
+        matcher.copy(lines, &mut fitting);
         fitting
     };
-    scan(&parts, work, |_, fitting| {
-        let mut result = Ok(());
-        each_line(&fitting, None, |line| {
-            if result.is_ok() {
-                result = found(line);
-            }
-        });
-        result
+    scan(&parts, Access::Map, work, |_, fitting| {
+        fitting.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut found)
     })
 }
 

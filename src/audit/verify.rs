@@ -9,7 +9,7 @@ use super::Error;
 use super::filter::time_of_record;
 use super::prune::{STUB, Stub, name_of, read_stub};
 use super::record::{Head, Record, hex, split_mac, unhex};
-use super::scan::{each_line, parts, scan};
+use super::scan::{Access, each_line, parts, scan};
 use super::segments::segments;
 use super::tail;
 use crate::vault::{AuditKeys, MacCheckers, sha256};
@@ -124,7 +124,7 @@ pub fn verify<'a>(
         each_line(lines, None, |line| checked.push(Line::check(line, &checker)));
         (checked, lines.len() as u64)
     };
-    let found = scan(&parts, work, |part, (lines, length)| {
+    let found = scan(&parts, Access::Read, work, |part, (lines, length)| {
         place.enter(&part.path);
         for line in lines {
             place.line += 1;

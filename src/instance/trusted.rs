@@ -147,15 +147,15 @@ fn untrusted(path: &Path, fault: impl Into<String>, mend: impl Into<String>) -> 
 /// Fills the buffer from this place of a file, as far as the file goes; how far.
 pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
     let mut length = 0;
-    loop {
-        let rest = buffer.get_mut(length..).unwrap_or_default();
+    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + length as u64) {
-            Ok(0) => return Ok(length),
+            Ok(0) => break,
             Ok(count) => length += count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(length)
 }
 
 /// fsync of a folder: makes a rename or a new file in it durable (fsync(2)).

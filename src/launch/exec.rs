@@ -32,7 +32,9 @@ pub fn become_agent(
         memory::restore_core_limit(core_limit)?;
     }
     // A supervisor that masks shares the values, and wipes them itself.
-    let _wipes = (!mode.needs_values()).then(|| memory::wipe_after_exec(arena)).transpose()?;
+    if !mode.needs_values() {
+        memory::wipe_after_exec(arena)?;
+    }
     if let Some(target) = site.target() {
         drop_to(target)?;
     }

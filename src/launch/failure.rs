@@ -78,15 +78,20 @@ impl Failure {
 
     /// Prints the one line and gives the status.
     pub fn report(&self) -> ExitCode {
-        // Not eprintln!, which panics where nobody reads: the status must stand all the same.
-        let _ = writeln!(std::io::stderr(), "mentiko-exec: {self}");
+        say_as_is(&self.to_string());
         ExitCode::from(self.status as u8)
     }
 }
 
 /// One line on standard error about a launch that goes on.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "mentiko-exec: {}", printable(line));
+    say_as_is(&printable(line));
+}
+
+/// In one write, so that nothing of another process comes in between. Not by eprintln!, which panics where nobody
+/// reads: the launch and its status must stand all the same.
+fn say_as_is(line: &str) {
+    let _ = std::io::stderr().write_all(format!("mentiko-exec: {line}\n").as_bytes());
 }
 
 /// The same for a warning.
@@ -144,10 +149,10 @@ impl From<policy::Error> for Failure {
 /// No record, no launch.
 impl From<audit::Error> for Failure {
     fn from(error: audit::Error) -> Self {
-        let message = match error {
-            audit::Error::Rotated => error.to_string(),
-            _ => format!("{error}; without its record nothing is launched"),
-        };
-        Self::new(Status::Other, message).settled()
+        match error {
+            // Which keeps this record out, and not that of the refusal.
+            audit::Error::Rotated => Self::new(Status::Other, error.to_string()),
+            _ => Self::new(Status::Other, format!("{error}; without its record nothing is launched")).settled(),
+        }
     }
 }

@@ -76,8 +76,8 @@ impl<'a> Site<'a> {
         self.target.as_ref().map_or_else(geteuid, |target| target.user.uid)
     }
 
-    /// Keeps a line for people until the agent is about to run: a launch that fails says one line
-    /// only, and one with `--quiet` none.
+    /// Keeps a line for people until the agent is about to run: a launch that fails before says one
+    /// line only, and one with `--quiet` none.
     pub fn say_late(&self, line: String) {
         if !self.arguments.quiet {
             self.warnings.borrow_mut().push(line);

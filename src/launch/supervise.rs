@@ -118,7 +118,8 @@ fn has_run(running: &OwnedFd) -> bool {
     loop {
         match read(running, &mut [0]) {
             Err(Errno::EINTR) => {}
-            answer => return answer == Ok(0),
+            // In doubt it runs.
+            answer => return answer != Ok(1),
         }
     }
 }

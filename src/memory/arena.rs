@@ -43,6 +43,8 @@ impl Protection {
 pub struct Arena {
     protection: Protection,
     chunks: RefCell<Vec<Chunk>>,
+    /// What the helper waits for that wipes these pages after exec.
+    wiper: RefCell<Option<OwnedFd>>,
 }
 
 /// A mapping with an inaccessible page on either side.
@@ -71,7 +73,7 @@ impl Arena {
     }
 
     fn starting_with(protection: Protection, chunk: Chunk) -> Self {
-        Self { protection, chunks: RefCell::new(vec![chunk]) }
+        Self { protection, chunks: RefCell::new(vec![chunk]), wiper: RefCell::default() }
     }
 
     /// Which kind of page this arena stands on.
@@ -113,6 +115,11 @@ impl Arena {
         for chunk in self.chunks.get_mut() {
             chunk.wipe();
         }
+    }
+
+    /// Keeps open what the helper waits for, as long as this arena is in use here.
+    pub(super) fn wiped_at_the_end_of(&self, wiper: OwnedFd) {
+        self.wiper.replace(Some(wiper));
     }
 
     /// Locks the pages in the helper too: the lock of the process that mapped them ends with it.

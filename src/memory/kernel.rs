@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
 use nix::pty::Winsize;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
 
 /// Takes over an inherited descriptor that was named on the command line.
@@ -56,10 +58,12 @@ fn mark_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
 
 /// The same by the list in /proc, where close_range(2) can't do it.
 fn mark_listed(first: RawFd, last: RawFd) -> Result<(), Errno> {
-    let list = std::fs::read_dir("/proc/self/fd").map_err(|_| Errno::ENOSYS)?;
-    for entry in list.flatten() {
-        let number = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        match number {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut list = Dir::open("/proc/self/fd", flags, Mode::empty()).map_err(|_| Errno::ENOSYS)?;
+    for entry in list.iter() {
+        // A list that ends early would leave the rest to the agent.
+        let entry = entry?;
+        match entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok()) {
             Some(fd) if (first..=last).contains(&fd) => set_flags(fd, FdFlag::FD_CLOEXEC)?,
             _ => {}
         }

@@ -8,6 +8,8 @@
 mod allocator;
 mod arena;
 mod kernel;
+#[cfg(feature = "admin")]
+mod mapped;
 mod protect;
 mod stack;
 mod wiper;
@@ -21,6 +23,8 @@ pub use kernel::{
     Change, Forked, adopt, changed_child, default_sigchld, equal, fork, ignore_sigchld, is_open, mark_close_on_exec,
     open_process, restore_signals, send_signal, set_window_size, signal_process, take_terminal, window_size, wipe,
 };
+#[cfg(feature = "admin")]
+pub use mapped::Mapped;
 pub use protect::{CoreFiles, protect_self, restore_core_limit};
 pub use stack::with_wiped_stack;
 pub use wiper::wipe_after_exec;

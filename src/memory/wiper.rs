@@ -12,28 +12,23 @@ use nix::unistd::{pipe2, read, setsid};
 use super::kernel::{Forked, fork};
 use super::{Arena, Error, Protection};
 
-/// Held until execve(2) closes it: its end is what the helper waits for.
-#[derive(Debug)]
-#[must_use = "dropping it wipes the arena at once"]
-pub struct WipesAfterExec {
-    _alive: Option<OwnedFd>,
-}
-
 /// Sees to it that the arena's pages are wiped once this process has become the agent, or ended.
 ///
 /// The kernel zeroes secretmem when it is released, so nothing is needed there. Pages that are
 /// only locked are wiped by a helper that shares them: a grandchild, so that the agent has no
-/// child that it doesn't know, which ends within the moment that follows the exec.
-pub fn wipe_after_exec(arena: &Arena) -> Result<WipesAfterExec, Error> {
+/// child that it doesn't know, which ends within the moment that follows the exec. Where the exec
+/// fails, it waits until the arena is dropped: its keys are needed for the record of that.
+pub fn wipe_after_exec(arena: &Arena) -> Result<(), Error> {
     match arena.protection() {
-        Protection::Secretmem => Ok(WipesAfterExec { _alive: None }),
+        Protection::Secretmem => Ok(()),
         Protection::Mlock => {
             let failed = |errno| Error::Protect { what: "start the helper that wipes memory after exec", errno };
-            start_helper(arena).map(|fd| WipesAfterExec { _alive: Some(fd) }).map_err(failed)
+            start_helper(arena).map(|fd| arena.wiped_at_the_end_of(fd)).map_err(failed)
         }
     }
 }
 
+/// The descriptor, which execve(2) closes, is what the helper waits for.
 fn start_helper(arena: &Arena) -> Result<OwnedFd, Errno> {
     let (ended, alive) = pipe2(OFlag::O_CLOEXEC)?;
     match fork()? {

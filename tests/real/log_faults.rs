@@ -8,13 +8,11 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use nix::libc;
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::common::{Site, is_root, text};
 use crate::trace::{Trace, segment};
+use crate::tracer::{self, Change};
 
 /// What a kernel may answer. EINTR is what a call gets that waited when a signal came.
 const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EINTR"];
@@ -139,6 +137,21 @@ fn a_write_that_is_stopped_midway_launches_nothing() {
 }
 
 #[test]
+fn a_launch_that_fails_late_is_on_record_also_where_pages_are_wiped_by_a_helper() {
+    let kit = Kit::new();
+    let script = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&script, "#!/nonexistent\n").unwrap();
+    crate::common::chmod(&script, 0o755);
+    // While it waits for the lock of the log, the helper must not wipe the key of the record.
+    let faults = ["memfd_secret:error=ENOSYS", "flock:delay_enter=200000"];
+    let trace = Trace::of(&mut kit.site.exec("c", "one"), &faults, &[script.to_str().unwrap()]);
+    assert_eq!(trace.output.status.code(), Some(127), "{}", trace.complaint());
+    let last = kit.site.log().pop().unwrap();
+    assert_eq!((&last["event"], &last["memory"]), (&"launch.failed".into(), &"mlock".into()));
+    kit.goes_on();
+}
+
+#[test]
 fn an_agent_gets_the_callers_dispositions_back() {
     let kit = Kit::new();
     for (option, expected) in [("--ignore-signal", true), ("--default-signal", false)] {
@@ -154,53 +167,16 @@ fn an_agent_gets_the_callers_dispositions_back() {
     }
 }
 
-/// Runs a program whose first write(2) is asked for less than the program wants.
+/// Runs a program whose write(2) of a record is asked for less than the program wants.
 fn with_a_short_write(command: &mut Command, length: u64) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: one ptrace(2), between fork and exec.
-    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
-    let mut child = command.spawn().unwrap();
-    let pid = Pid::from_raw(child.id() as i32);
-    assert!(matches!(waitpid(pid, None), Ok(WaitStatus::Stopped(..))));
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-    let mut signal = None;
-    loop {
-        ptrace::syscall(pid, signal).unwrap();
-        signal = None;
-        match waitpid(pid, None).unwrap() {
-            // The record's, which is longer than what pins take.
-            WaitStatus::PtraceSyscall(_)
-                if is_entry_of_write(pid) && *asked(&mut ptrace::getregs(pid).unwrap()) > 400 =>
-            {
-                break;
-            }
-            WaitStatus::PtraceSyscall(_) => {}
-            WaitStatus::Stopped(_, received) => signal = Some(received),
-            ended => panic!("no write: {ended:?}"),
-        }
-    }
-    let mut registers = ptrace::getregs(pid).unwrap();
-    let asked = asked(&mut registers);
-    assert!(*asked > length);
-    *asked = length;
-    ptrace::setregs(pid, registers).unwrap();
-    ptrace::detach(pid, None).unwrap();
-    assert!(child.wait().unwrap().success());
-}
-
-/// How many bytes write(2) is asked for.
-fn asked(registers: &mut libc::user_regs_struct) -> &mut u64 {
-    #[cfg(target_arch = "x86_64")]
-    return &mut registers.rdx;
-    #[cfg(target_arch = "aarch64")]
-    return &mut registers.regs[2];
-}
-
-fn is_entry_of_write(pid: Pid) -> bool {
-    let info = ptrace::syscall_info(pid).unwrap();
-    // SAFETY: a union of numbers, of which the kernel filled this part where `op` says so.
-    let number = unsafe { info.u.entry.nr } as i64;
-    info.op == libc::PTRACE_SYSCALL_INFO_ENTRY && number == libc::SYS_write
+    let mut shortened = false;
+    let output = tracer::run(command, |asked| {
+        // Longer than what pins take.
+        let is_it = !shortened && asked.number == libc::SYS_write && asked.arguments[2] > 400;
+        shortened |= is_it;
+        is_it.then_some(Change::Argument(2, length))
+    });
+    assert!(shortened && output.status.success(), "{}", text(&output.stderr));
 }
 
 /// One call that was made for the log.

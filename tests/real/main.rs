@@ -4,7 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod launch_faults;
 mod log_faults;
 mod memory;
 mod syscalls;
 mod trace;
+mod tracer;

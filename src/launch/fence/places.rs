@@ -89,13 +89,12 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
     folders.extend([above(&instance.vault), instance.runs.clone()]);
     let mut covers = Vec::new();
     for folder in folders {
-        let Ok(folder) = folder.canonicalize() else { continue };
+        let folder = real(&folder)?;
         check_unneeded(&folder, needed)?;
         covers.push(Cover::Folder(folder));
     }
-    if let KeySource::File(key) = &instance.key
-        && let Ok(key) = key.canonicalize()
-    {
+    if let KeySource::File(key) = &instance.key {
+        let key = real(key)?;
         let folder = above(&key);
         covers.push(match needed.iter().any(|needed| needed.starts_with(&folder)) {
             true => Cover::File(key),
@@ -104,12 +103,16 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
     }
     if let KeySource::SystemdCredential(name) = &instance.key
         && let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY")
-        && let Ok(key) = Path::new(&folder).join(name).canonicalize()
     {
         // Alone, for the other credentials may be the agent's.
-        covers.push(Cover::File(key));
+        covers.push(Cover::File(real(&Path::new(&folder).join(name))?));
     }
     Ok(covers)
+}
+
+/// Where a place of the instance, which was opened by now, really is: without it, it would stay uncovered.
+fn real(path: &Path) -> Result<PathBuf, String> {
+    path.canonicalize().map_err(|error| format!("can't tell where {} is: {error}", path.display()))
 }
 
 fn doors(site: &Site<'_>) -> Vec<Cover> {

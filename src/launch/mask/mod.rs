@@ -75,7 +75,7 @@ pub fn relay<'a>(
     let nothing = || Failure::new(Status::Other, "nothing was prepared for masking");
     let Masking { wanted, table, buffers } = masking.ok_or_else(nothing)?;
     let matcher = Matcher::new(wanted.iter().map(|(form, mark)| (*form, mark.as_slice())), table);
-    let mut relay = Relay::new(plumbing, &matcher, buffers)?;
+    let mut relay = Relay::new(plumbing, &matcher, buffers);
     let status = relay.serve(&agent);
     agent.record_end(site, status, arena);
     Ok(ExitCode::from(status))

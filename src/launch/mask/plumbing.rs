@@ -15,14 +15,15 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, getpgrp, pipe2, setsid, 
 use crate::launch::{Failure, Status};
 use crate::memory;
 
-/// Both ends of everything, before the fork.
+/// Both sides of everything, before the fork: what can fail must fail before there is an agent.
 #[derive(Debug)]
 pub struct Plumbing {
-    /// The caller's terminal, and the pseudo-terminal's two sides.
-    terminal: Option<(OwnedFd, OwnedFd)>,
-    /// Pipes for those of standard output and error that are no terminals: read, write.
-    output: Option<(OwnedFd, OwnedFd)>,
-    error: Option<(OwnedFd, OwnedFd)>,
+    ends: Ends,
+    /// The agent's terminal.
+    terminal: Option<OwnedFd>,
+    /// Pipes for those of standard output and error that are no terminals.
+    output: Option<OwnedFd>,
+    error: Option<OwnedFd>,
 }
 
 /// One stream of the agent, on the supervisor's side.
@@ -55,38 +56,22 @@ impl Plumbing {
     pub fn new() -> Result<Self, Failure> {
         let failed = |errno: Errno| Failure::new(Status::Other, format!("can't set up --mask: {errno}"));
         let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
-        let pipe = |is_terminal: bool| -> Result<Option<(OwnedFd, OwnedFd)>, Failure> {
-            if is_terminal {
-                return Ok(None);
-            }
-            let ends = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-            // Larger than usual, for fewer changes between agent and supervisor; not needed.
-            let _ = fcntl(&ends.0, FcntlArg::F_SETPIPE_SZ(1 << 18));
-            Ok(Some(ends))
+        let mut ends = Ends { streams: Vec::new(), terminal: None };
+        let output = if out { None } else { Some(pipe(1, &mut ends).map_err(failed)?) };
+        let error = if err { None } else { Some(pipe(2, &mut ends).map_err(failed)?) };
+        let terminal = match (out, err) {
+            (true, _) => Some(terminal(1, std::io::stdout(), &mut ends).map_err(failed)?),
+            (_, true) => Some(terminal(2, std::io::stderr(), &mut ends).map_err(failed)?),
+            _ => None,
         };
-        let terminal = match out || err {
-            false => None,
-            true => {
-                let size = match out {
-                    true => memory::window_size(std::io::stdout()),
-                    false => memory::window_size(std::io::stderr()),
-                };
-                let modes = if out { tcgetattr(std::io::stdout()) } else { tcgetattr(std::io::stderr()) }.ok();
-                let pair = openpty(size.as_ref(), modes.as_ref()).map_err(failed)?;
-                for fd in [&pair.master, &pair.slave] {
-                    fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).map_err(failed)?;
-                }
-                Some((pair.master, pair.slave))
-            }
-        };
-        Ok(Self { terminal, output: pipe(out)?, error: pipe(err)? })
+        Ok(Self { ends, terminal, output, error })
     }
 
     /// In the agent's process: its standard streams. The agent gets a session of its own where it
     /// gets a terminal of its own.
     pub(in crate::launch) fn attach(self) -> Result<(), Errno> {
-        if let Some((master, slave)) = self.terminal {
-            drop(master);
+        if let Some(slave) = self.terminal {
+            drop(self.ends);
             setsid()?;
             memory::take_terminal(&slave)?;
             if std::io::stdin().is_terminal() {
@@ -99,33 +84,40 @@ impl Plumbing {
                 dup2_stderr(&slave)?;
             }
         }
-        if let Some((_, write)) = &self.output {
+        if let Some(write) = &self.output {
             dup2_stdout(write)?;
         }
-        if let Some((_, write)) = &self.error {
+        if let Some(write) = &self.error {
             dup2_stderr(write)?;
         }
         Ok(())
     }
 
     /// In the supervisor: what to read, and where it goes.
-    pub(super) fn ends(self) -> Result<Ends, Errno> {
-        let mut streams = Vec::new();
-        let mut terminal = None;
-        let outlet_of_terminal = if self.output.is_none() { 1 } else { 2 };
-        if let Some((read, _)) = self.output {
-            streams.push(Stream { source: unblocking(read)?, outlet: outlet(1)? });
-        }
-        if let Some((read, _)) = self.error {
-            streams.push(Stream { source: unblocking(read)?, outlet: outlet(2)? });
-        }
-        if let Some((master, _)) = self.terminal {
-            let master = unblocking(master)?;
-            terminal = Some(Terminal { master: master.try_clone().map_err(|_| Errno::EMFILE)?, before: None });
-            streams.push(Stream { source: master, outlet: outlet(outlet_of_terminal)? });
-        }
-        Ok(Ends { streams, terminal })
+    pub(super) fn ends(self) -> Ends {
+        self.ends
     }
+}
+
+/// A pipe in the place of a standard stream: the agent's end.
+fn pipe(number: i32, ends: &mut Ends) -> Result<OwnedFd, Errno> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    // Larger than usual, for fewer changes between agent and supervisor; not needed.
+    let _ = fcntl(&read, FcntlArg::F_SETPIPE_SZ(1 << 18));
+    ends.streams.push(Stream { source: unblocking(read)?, outlet: outlet(number)? });
+    Ok(write)
+}
+
+/// A pseudo-terminal that is as the caller's: the agent's side.
+fn terminal(number: i32, like: impl AsFd, ends: &mut Ends) -> Result<OwnedFd, Errno> {
+    let pair = openpty(memory::window_size(&like).as_ref(), tcgetattr(&like).ok().as_ref())?;
+    for fd in [&pair.master, &pair.slave] {
+        fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    }
+    let master = unblocking(pair.master)?;
+    ends.terminal = Some(Terminal { master: master.try_clone().map_err(|_| Errno::EMFILE)?, before: None });
+    ends.streams.push(Stream { source: master, outlet: outlet(number)? });
+    Ok(pair.slave)
 }
 
 fn unblocking(fd: OwnedFd) -> Result<OwnedFd, Errno> {

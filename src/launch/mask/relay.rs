@@ -9,7 +9,7 @@ use nix::unistd::{read, write};
 
 use super::Matcher;
 use super::plumbing::{Ends, Plumbing, Stream, Terminal};
-use crate::launch::{Failure, Status, Supervised};
+use crate::launch::Supervised;
 
 /// How much is read at once.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -34,19 +34,14 @@ struct Channel<'a> {
 }
 
 impl<'a, 'm> Relay<'a, 'm> {
-    pub(super) fn new(
-        plumbing: Plumbing,
-        matcher: &'m Matcher<'a>,
-        buffers: Vec<&'a mut [u8]>,
-    ) -> Result<Self, Failure> {
-        let Ends { streams, mut terminal } =
-            plumbing.ends().map_err(|errno| Failure::new(Status::Other, format!("can't set up --mask: {errno}")))?;
+    pub(super) fn new(plumbing: Plumbing, matcher: &'m Matcher<'a>, buffers: Vec<&'a mut [u8]>) -> Self {
+        let Ends { streams, mut terminal } = plumbing.ends();
         let mut channels = Vec::new();
         for (stream, buffer) in streams.into_iter().zip(buffers) {
             channels.push(Channel { stream: Some(stream), buffer, held: 0, out: Vec::new() });
         }
         let keys = terminal.as_mut().is_some_and(Terminal::take_over).then(Vec::new);
-        Ok(Self { channels, matcher, terminal, keys })
+        Self { channels, matcher, terminal, keys }
     }
 
     /// Until the agent has ended and what it wrote is passed on; its status.

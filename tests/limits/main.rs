@@ -1,7 +1,9 @@
 //! Launches where something is scarce or comes from elsewhere.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod low;
 
 use std::process::Command;
 
