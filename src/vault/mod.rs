@@ -26,7 +26,7 @@ mod secret;
 mod slots;
 #[cfg(feature = "admin")]
 mod values;
-#[cfg(all(test, feature = "admin"))]
+#[cfg(test)]
 pub(crate) mod whole;
 mod write;
 
