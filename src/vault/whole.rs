@@ -436,6 +436,10 @@ fn the_ledger_keeps_approvals_and_retired_keys() {
     vault.replace(&kit.lock(), &contents).unwrap();
     assert_eq!(kit.open(&arena).ledger_plain().unwrap(), ledger.encode().unwrap());
     assert_eq!(ledger.encode().unwrap().len(), 2 + 2 * 80 + 4 + 3 * (2 + 1 + 8 + 4) + 1 + 5 + 1);
+    // It did not grow on the way: that would leave copies of the keys behind.
+    let mut ledger = Ledger::empty();
+    ledger.approve("c".repeat(128).parse().unwrap(), approval(""));
+    assert_eq!(ledger.encode().unwrap().capacity(), 128 + 16 + 8);
 }
 
 /// docs/vault-format.md, to the byte: else a change that writer and reader share goes unnoticed.
