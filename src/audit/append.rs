@@ -466,6 +466,37 @@ mod tests {
     }
 
     #[test]
+    fn who_gave_up_the_right_to_the_folder_goes_on_in_the_segment_that_they_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let set_mode = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let without_right = |log: Log| {
+            set_mode(0o000);
+            let unprivileged = std::thread::spawn(move || {
+                // For root, of this thread alone; others have no right as it is.
+                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+                let entry = Entry::new(Event::AGENT_END, Outcome::Done);
+                (log.append(&[entry], Some(&LogKey::of(&KEY))).map_err(|error| error.to_string()), log)
+            });
+            let (said, log) = unprivileged.join().unwrap();
+            set_mode(0o700);
+            (said, log)
+        };
+        let log = Log::at(folder.path()).unwrap();
+        append(&log);
+        let (said, log) = without_right(log);
+        assert_eq!(said, Ok(()));
+        // Another segment may have been begun meanwhile, which this one can't see.
+        File::open(folder.path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        for log in [log, Log::at(folder.path()).unwrap()] {
+            let (said, _) = without_right(log);
+            assert!(said.unwrap_err().contains("can't list"));
+        }
+        let events: Vec<_> = records(folder.path()).into_iter().map(|record| (record.seq, record.event)).collect();
+        assert_eq!(events, [(1, "secret.set".to_owned()), (2, "agent.end".to_owned())]);
+        assert_verifies(folder.path());
+    }
+
+    #[test]
     fn who_holds_the_log_appends_alone_and_lets_go() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::at(folder.path()).unwrap();

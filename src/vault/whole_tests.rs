@@ -7,8 +7,8 @@ use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET};
 use super::keys::value_context;
 use super::slots::{SLOT, Slot};
 use super::{
-    Approval, Contents, Error, Ledger, MAX_BUCKETS, PassphraseCost, Record, RootKey, Secret, State, Vault, WriteLock,
-    create, crypto,
+    Approval, Contents, Error, Ledger, LogKey, MAX_BUCKETS, PassphraseCost, Record, RootKey, Secret, State, Vault,
+    WriteLock, create, crypto,
 };
 use crate::instance::{ApprovalPolicy, Instance, InstanceKey};
 use crate::memory::Arena;
@@ -359,6 +359,32 @@ fn who_opened_a_vault_knows_whether_it_was_replaced_and_by_which() {
     assert!(!vault.is_latest() && !vault.log_key().is_current());
     kit.create();
     assert!(!vault.is_latest() && !vault.log_key().is_current());
+}
+
+#[test]
+fn who_gave_up_the_right_to_look_knows_whether_the_file_was_replaced() {
+    let kit = Kit::new();
+    let contents = kit.fill(1);
+    let arena = Arena::new().unwrap();
+    let folder = kit.instance.vault.parent().unwrap();
+    let set_mode = |mode| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    let is_current = |key: LogKey<'_>| {
+        set_mode(0o000);
+        let unprivileged = || {
+            // For root, of this thread alone; others have no right as it is.
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+            assert!(std::fs::metadata(&kit.instance.vault).is_err());
+            key.is_current()
+        };
+        let is_current = std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap());
+        set_mode(0o700);
+        is_current
+    };
+    let vault = kit.open(&arena);
+    assert!(is_current(vault.log_key()));
+    // By one under the same keys, which can't be told.
+    vault.replace(&kit.lock(), &contents).unwrap();
+    assert!(vault.log_key().is_current() && !is_current(vault.log_key()));
 }
 
 #[test]
