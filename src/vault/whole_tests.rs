@@ -14,7 +14,7 @@ use crate::instance::{ApprovalPolicy, Instance, InstanceKey};
 use crate::memory::Arena;
 use crate::policy::{ChainName, Decision, Definition, SecretName, decide, review};
 
-const KEY: InstanceKey<'static> = InstanceKey::Bytes(&[3; 32]);
+pub(crate) const KEY: InstanceKey<'static> = InstanceKey::Bytes(&[3; 32]);
 /// So many that they have several buckets.
 const SECRETS: u32 = 40;
 
@@ -47,7 +47,7 @@ impl Kit {
         create(&self.lock(), &self.instance, KEY, PassphraseCost::default(), &arena).unwrap();
     }
 
-    fn lock(&self) -> WriteLock {
+    pub(crate) fn lock(&self) -> WriteLock {
         WriteLock::take(&self.instance).unwrap()
     }
 
