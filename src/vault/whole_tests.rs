@@ -12,7 +12,7 @@ use super::{
 };
 use crate::instance::{ApprovalPolicy, Instance, InstanceKey};
 use crate::memory::Arena;
-use crate::policy::{ChainName, Decision, Definition, SecretName, decide, review};
+use crate::policy::{ChainName, Decision, Definition, Grant, SecretName, decide, review};
 
 pub(crate) const KEY: InstanceKey<'static> = InstanceKey::Bytes(&[3; 32]);
 /// So many that they have several buckets.
@@ -115,8 +115,8 @@ fn names(names: &[&str]) -> BTreeSet<SecretName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-/// Opened for a launch that is granted them all.
-pub(crate) fn opened<'a>(vault: &Vault<'_>, contents: &Contents, arena: &'a Arena) -> Vec<Secret<'a>> {
+/// What a launch is granted that asks for them all.
+pub(crate) fn grants(contents: &Contents) -> Vec<Grant> {
     let secrets: Vec<&str> = contents.keys().map(SecretName::as_str).collect();
     let text = format!(r#"{{"secrets": {secrets:?}, "agents": {{"one": {secrets:?}}}}}"#);
     let definition = Definition::parse("c.json".as_ref(), &"c".parse().unwrap(), text.as_bytes()).unwrap();
@@ -125,12 +125,15 @@ pub(crate) fn opened<'a>(vault: &Vault<'_>, contents: &Contents, arena: &'a Aren
     let decision = decide(reviewed.unwrap(), &"one".parse().unwrap(), &[], facts);
     let Decision::Granted(grants) = decision else { panic!("{decision:?}") };
     grants
-        .into_iter()
-        .map(|grant| {
-            let record = &contents[grant.secret()];
-            vault.open_secret(grant, record, arena).unwrap()
-        })
-        .collect()
+}
+
+/// Opened for such a launch.
+pub(crate) fn opened<'a>(vault: &Vault<'_>, contents: &Contents, arena: &'a Arena) -> Vec<Secret<'a>> {
+    let open = |grant: Grant| {
+        let record = &contents[grant.secret()];
+        vault.open_secret(grant, record, arena).unwrap()
+    };
+    grants(contents).into_iter().map(open).collect()
 }
 
 #[test]
