@@ -296,7 +296,7 @@ mod tests {
     use super::super::{Record, verify};
     use super::*;
     use crate::memory::Arena;
-    use crate::vault::whole_tests::{Kit, opened};
+    use crate::vault::whole_tests::{Kit, opened, without_right_to};
 
     const KEY: [u8; 32] = [7; 32];
 
@@ -468,18 +468,11 @@ mod tests {
     #[test]
     fn who_gave_up_the_right_to_the_folder_goes_on_in_the_segment_that_they_wrote() {
         let folder = tempfile::tempdir().unwrap();
-        let set_mode = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         let without_right = |log: Log| {
-            set_mode(0o000);
-            let unprivileged = std::thread::spawn(move || {
-                // For root, of this thread alone; others have no right as it is.
-                nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+            without_right_to(folder.path(), move || {
                 let entry = Entry::new(Event::AGENT_END, Outcome::Done);
                 (log.append(&[entry], Some(&LogKey::of(&KEY))).map_err(|error| error.to_string()), log)
-            });
-            let (said, log) = unprivileged.join().unwrap();
-            set_mode(0o700);
-            (said, log)
+            })
         };
         let log = Log::at(folder.path()).unwrap();
         append(&log);

@@ -107,8 +107,10 @@ pub(super) fn name_of(run: &RunId) -> String {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
     use super::*;
-    use crate::vault::whole_tests::Kit;
+    use crate::vault::whole_tests::{Kit, without_right_to};
 
     #[test]
     fn a_runs_file_is_made_once_and_replaced_whole() {
@@ -159,5 +161,28 @@ mod tests {
         std::fs::create_dir(runs.file(&run)).unwrap();
         assert!(runs.read(&run).is_err() && runs.remove(&lock, &run).is_err());
         assert!(runs.replace(&lock, &run, b"pins").unwrap_err().to_string().contains("can't write"));
+    }
+
+    /// Else a run would be given other versions than it holds.
+    #[test]
+    fn pins_that_can_not_be_read_are_not_taken_for_none() {
+        let kit = Kit::new();
+        let runs = Runs::open(&kit.instance).unwrap();
+        let run: RunId = "nightly".parse().unwrap();
+        runs.create(&run, b"pins").unwrap();
+        let said = without_right_to(&kit.instance.runs, || runs.read(&run).unwrap_err().to_string());
+        assert!(said.contains("can't open"), "{said}");
+        assert_eq!(runs.read(&run).unwrap().unwrap(), b"pins");
+    }
+
+    #[test]
+    fn no_program_inherits_what_is_open_here() {
+        let kit = Kit::new();
+        let runs = Runs::open(&kit.instance).unwrap();
+        let lock = runs.lock().unwrap();
+        let file = runs.write(TEMPORARY, b"pins").unwrap();
+        for flags in [fcntl(&*lock.0, FcntlArg::F_GETFD), fcntl(&file, FcntlArg::F_GETFD)] {
+            assert_eq!(flags.unwrap(), FdFlag::FD_CLOEXEC.bits());
+        }
     }
 }

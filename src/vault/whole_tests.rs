@@ -1,7 +1,9 @@
 //! A whole vault of a test: what was written is read, and nothing else is.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 
 use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET};
 use super::keys::value_context;
@@ -36,7 +38,7 @@ impl Kit {
             "vault": "vault", "chains": "chains", "audit": "audit", "runs": "runs"}"#;
         let configuration = folder.path().join("instance.json");
         std::fs::write(&configuration, text).unwrap();
-        std::fs::set_permissions(&configuration, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(&configuration, Permissions::from_mode(0o600)).unwrap();
         let kit = Self { instance: Instance::open(folder.path()).unwrap(), _folder: folder };
         kit.create();
         kit
@@ -113,6 +115,20 @@ fn record(vault: &Vault<'_>, name: &str) -> Record {
 
 fn names(names: &[&str]) -> BTreeSet<SecretName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+/// What comes of it where the folder can't be looked into any more, as after privileges were given up.
+pub(crate) fn without_right_to<T: Send>(folder: &Path, act: impl FnOnce() -> T + Send) -> T {
+    let set_mode = |mode| std::fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+    set_mode(0o000);
+    let unprivileged = || {
+        // For root, of this thread alone; others have no right as it is.
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        act()
+    };
+    let result = std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap());
+    set_mode(0o700);
+    result
 }
 
 /// What a launch is granted that asks for them all.
@@ -369,19 +385,11 @@ fn who_gave_up_the_right_to_look_knows_whether_the_file_was_replaced() {
     let kit = Kit::new();
     let contents = kit.fill(1);
     let arena = Arena::new().unwrap();
-    let folder = kit.instance.vault.parent().unwrap();
-    let set_mode = |mode| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
     let is_current = |key: LogKey<'_>| {
-        set_mode(0o000);
-        let unprivileged = || {
-            // For root, of this thread alone; others have no right as it is.
-            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        without_right_to(kit.instance.vault.parent().unwrap(), || {
             assert!(std::fs::metadata(&kit.instance.vault).is_err());
             key.is_current()
-        };
-        let is_current = std::thread::scope(|scope| scope.spawn(unprivileged).join().unwrap());
-        set_mode(0o700);
-        is_current
+        })
     };
     let vault = kit.open(&arena);
     assert!(is_current(vault.log_key()));
