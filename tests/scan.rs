@@ -51,6 +51,18 @@ fn piped(program: &str, words: &[&str], input: &[u8]) -> String {
     text(&output.stdout)
 }
 
+/// When a value has leaked: the old one is wiped from the vault, the others are looked for.
+#[test]
+fn a_value_that_was_wiped_in_an_emergency_does_not_hinder() {
+    let (site, folder) = prepared();
+    let log = write(folder.path(), "agent.log", format!("{PLAIN}\n{ODD}\nsk-of-openai-afterward\n"));
+    let mut emergency = site.mentiko(&["secret", "rotate", "OPENAI", "--emergency"]);
+    assert!(output_with_input(&mut emergency, b"sk-of-openai-afterward").status.success());
+    let expected =
+        [format!("{log}:2: slack/odd (version 1, current)"), format!("{log}:3: OPENAI (version 2, current)")];
+    assert_eq!(lines(&site, &[&log], 1), expected);
+}
+
 #[test]
 fn places_and_names_are_told_line_by_line() {
     let (site, folder) = prepared();

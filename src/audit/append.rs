@@ -297,3 +297,226 @@ fn write_whole(mut file: &File, length: u64, path: &Path, out: &[u8]) -> Result<
         Error::file("write", path, error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    use super::super::{Record, verify};
+    use super::*;
+    use crate::memory::Arena;
+    use crate::vault::whole_tests::{Kit, opened, without_right_to};
+
+    const KEY: [u8; 32] = [7; 32];
+
+    /// Says what none of the records says that are made of it.
+    fn launch() -> Entry<'static> {
+        Entry { chain: Some("c"), ..Entry::new(Event::LAUNCH_FAILED, Outcome::Failed) }
+    }
+
+    fn records(folder: &Path) -> Vec<Record> {
+        let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let text: Vec<u8> = paths.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        text.split(|&byte| byte == b'\n').filter_map(Record::parse).collect()
+    }
+
+    fn append(log: &Log) {
+        log.append(&[Entry::new(Event::SECRET_SET, Outcome::Done)], Some(&LogKey::of(&KEY))).unwrap();
+    }
+
+    fn assert_verifies(folder: &Path) {
+        verify(folder, AuditKey::of(&KEY), None, |_, _| {}).unwrap().unwrap();
+    }
+
+    /// A segment with one record of that time.
+    fn segment(folder: &Path, name: &str, time: &str) -> PathBuf {
+        let mut head = Head { time: time.into(), ..Head::start() };
+        let mut out = Vec::new();
+        let (entry, origin) = (Entry::new(Event::SECRET_SET, Outcome::Done), Origin::of_this_process());
+        write_line(&mut out, &entry, &mut head, &origin, "i", Some(AuditKey::of(&KEY))).unwrap();
+        let path = folder.join(name);
+        std::fs::write(&path, out).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_grant_has_a_record_for_each_secret_and_covers_no_other() {
+        let kit = Kit::new();
+        let contents = kit.fill(3);
+        let arena = Arena::new().unwrap();
+        let vault = kit.open(&arena);
+        let mut secrets = opened(&vault, &contents, &arena);
+        let other = secrets.pop().unwrap();
+        let log = Log::open(&kit.instance).unwrap();
+        let recorded = log.grant(&launch(), &secrets, &vault.log_key()).unwrap();
+        assert!(secrets.iter().all(|secret| recorded.covers(secret)) && !recorded.covers(&other));
+        let mut newer = contents.clone();
+        let record = newer.values_mut().next().unwrap();
+        vault.add_version(record, &mut b"newer".to_vec(), 0).unwrap();
+        assert!(!recorded.covers(&opened(&vault, &newer, &arena)[0]), "another version of it");
+        let nothing = log.grant(&launch(), &[], &vault.log_key()).unwrap();
+        assert!(!nothing.covers(&other));
+        let said: Vec<_> = records(&kit.instance.audit)
+            .into_iter()
+            .map(|record| (record.event, record.outcome, record.secret, record.version, record.chain))
+            .collect();
+        let granted = |secret: &str| {
+            ("secret.access".into(), "granted".into(), Some(secret.to_owned()), Some(2), Some("c".to_owned()))
+        };
+        let started = ("agent.start".into(), "done".into(), None, None, Some("c".to_owned()));
+        assert_eq!(said, [granted("S0"), granted("S1"), started]);
+    }
+
+    #[test]
+    fn nothing_is_appended_under_a_key_that_is_not_the_vaults_any_more() {
+        let kit = Kit::new();
+        let arena = Arena::new().unwrap();
+        let vault = kit.open(&arena);
+        let log = Log::open(&kit.instance).unwrap();
+        log.append(&[launch()], Some(&vault.log_key())).unwrap();
+        std::fs::remove_file(&kit.instance.vault).unwrap();
+        assert!(matches!(log.append(&[launch()], Some(&vault.log_key())), Err(Error::Rotated)));
+        log.append(&[launch()], None).unwrap();
+        assert_eq!(records(&kit.instance.audit).len(), 2);
+    }
+
+    #[test]
+    fn what_can_not_be_synced_is_not_acknowledged() {
+        let kit = Kit::new();
+        let mut instance = kit.instance.clone();
+        // fdatasync(2) fails for a pipe.
+        let pipe = || (File::from(nix::unistd::pipe().unwrap().1), PathBuf::from("segment"));
+        let log = Log::open(&instance).unwrap();
+        assert!(matches!(log.sync(pipe()), Err(Error::Unsynced { .. })));
+        instance.policy.audit = AuditSync::None;
+        Log::open(&instance).unwrap().sync(pipe()).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_written_is_noticed_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::at(folder.path()).unwrap();
+        log.check_writable().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = segment(elsewhere.path(), "access-9999-12.jsonl", "2026-03-07T09:15:02.482113Z");
+        symlink(&elsewhere, folder.path().join("access-9999-12.jsonl")).unwrap();
+        assert!(log.check_writable().is_err());
+        assert!(log.append(&[launch()], None).is_err());
+    }
+
+    #[test]
+    fn a_segment_is_for_its_owner_and_for_appending() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::at(folder.path()).unwrap();
+        append(&log);
+        let name = log.names().unwrap().remove(0);
+        let mode = folder.path().join(&name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        // Made by this one, found by the other.
+        for log in [log, Log::at(folder.path()).unwrap()] {
+            let (file, _) = log.open_segment(&name).unwrap();
+            let flags = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL).unwrap());
+            assert_eq!(flags & (OFlag::O_ACCMODE | OFlag::O_APPEND), OFlag::O_RDWR | OFlag::O_APPEND);
+            assert_eq!(fcntl(&file, FcntlArg::F_GETFD).unwrap(), FdFlag::FD_CLOEXEC.bits());
+        }
+    }
+
+    #[test]
+    fn the_log_goes_on_in_the_month_of_its_time_and_never_in_an_older_one() {
+        let now = name_for(&format!("{:.6}", jiff::Timestamp::now()));
+        for (name, time, goes_on) in [
+            ("access-2020-01.jsonl", "2020-01-07T09:15:02.482113Z", now.as_str()),
+            // A clock was ahead.
+            ("access-9998-01.jsonl", "9998-01-07T09:15:02.482113Z", "access-9998-01.jsonl"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            segment(folder.path(), name, time);
+            let log = Log::at(folder.path()).unwrap();
+            append(&log);
+            append(&log);
+            assert_eq!(log.names().unwrap().last().unwrap(), goes_on);
+            let records = records(folder.path());
+            assert_eq!(records.iter().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
+            assert!(records.is_sorted_by_key(|record| record.time.clone()));
+            assert_eq!(records[2].time.as_str() > time, name.contains("2020"));
+            assert_verifies(folder.path());
+        }
+        // What is not ended is ended in its own segment.
+        for (rest, count) in [(&b"{\"v\":1"[..], 3), (b"", 2)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = segment(folder.path(), "access-2020-01.jsonl", "2020-01-07T09:15:02.482113Z");
+            let mut text = std::fs::read(&path).unwrap();
+            match rest {
+                b"" => assert_eq!(text.pop(), Some(b'\n')),
+                rest => text.extend_from_slice(rest),
+            }
+            std::fs::write(&path, text).unwrap();
+            let log = Log::at(folder.path()).unwrap();
+            append(&log);
+            assert_eq!(log.names().unwrap(), ["access-2020-01.jsonl"]);
+            let records = records(folder.path());
+            assert_eq!(records.len(), count);
+            let recovered = records.iter().find(|record| record.event == "log.recovered");
+            let reason = recovered.and_then(|record| record.reason.clone());
+            assert_eq!(reason.is_some(), count == 3);
+            assert!(reason.is_none_or(|reason| reason == "a line of 6 bytes was left unfinished"));
+            assert_verifies(folder.path());
+        }
+        // A line that was ended and is no record, too.
+        let folder = tempfile::tempdir().unwrap();
+        let path = segment(folder.path(), "access-2020-01.jsonl", "2020-01-07T09:15:02.482113Z");
+        let text = [&std::fs::read(&path).unwrap()[..], b"torn\n"].concat();
+        std::fs::write(&path, text).unwrap();
+        append(&Log::at(folder.path()).unwrap());
+        assert_eq!(Log::at(folder.path()).unwrap().names().unwrap(), ["access-2020-01.jsonl"]);
+        assert_verifies(folder.path());
+    }
+
+    #[test]
+    fn who_gave_up_the_right_to_the_folder_goes_on_in_the_segment_that_they_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let without_right = |log: Log| {
+            without_right_to(folder.path(), move || {
+                let entry = Entry::new(Event::AGENT_END, Outcome::Done);
+                (log.append(&[entry], Some(&LogKey::of(&KEY))).map_err(|error| error.to_string()), log)
+            })
+        };
+        let log = Log::at(folder.path()).unwrap();
+        append(&log);
+        let (said, log) = without_right(log);
+        assert_eq!(said, Ok(()));
+        // Another segment may have been begun meanwhile, which this one can't see.
+        File::open(folder.path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        for log in [log, Log::at(folder.path()).unwrap()] {
+            let (said, _) = without_right(log);
+            assert!(said.unwrap_err().contains("can't list"));
+        }
+        let events: Vec<_> = records(folder.path()).into_iter().map(|record| (record.seq, record.event)).collect();
+        assert_eq!(events, [(1, "secret.set".to_owned()), (2, "agent.end".to_owned())]);
+        assert_verifies(folder.path());
+    }
+
+    #[test]
+    fn who_holds_the_log_appends_alone_and_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::at(folder.path()).unwrap();
+        let is_free = || File::open(folder.path()).unwrap().try_lock().is_ok();
+        append(&log);
+        assert!(is_free());
+        log.check_writable().unwrap();
+        assert!(is_free());
+        let hold = log.hold().unwrap();
+        assert!(!is_free());
+        let (seq, hash) = hold.last().unwrap();
+        let text = std::fs::read(folder.path().join(&log.names().unwrap()[0])).unwrap();
+        assert_eq!((seq, hash), (1, sha256(text.strip_suffix(b"\n").unwrap())));
+        hold.append(&Entry::new(Event::KEY_ROTATE, Outcome::Done), &LogKey::of(&KEY)).unwrap();
+        assert!(is_free());
+        assert_eq!(records(folder.path()).last().map(|record| record.event.clone()).as_deref(), Some("key.rotate"));
+        assert_verifies(folder.path());
+    }
+}

@@ -376,3 +376,137 @@ fn may_lack_mac(record: &Record) -> bool {
         ("secret.access", "denied") | ("agent.end", "done") | ("log.recovered", "done")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::write_line;
+    use super::super::{Entry, Event, Log, Origin, Outcome};
+    use super::*;
+    use crate::memory::Arena;
+    use crate::vault::whole_tests::Kit;
+    use crate::vault::{AuditKey, LogKey};
+
+    const KEY: [u8; 32] = [7; 32];
+
+    fn append(log: &Log, generation: u64, key: Option<&LogKey<'_>>) {
+        let entry = Entry { generation: Some(generation), ..Entry::new(Event::SECRET_ACCESS, Outcome::Denied) };
+        log.append(&[entry], key).unwrap();
+    }
+
+    fn only_segment(folder: &Path) -> PathBuf {
+        segments(folder).unwrap().pop().unwrap()
+    }
+
+    #[test]
+    fn the_report_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        assert_eq!((head(path).unwrap(), ending(path).unwrap()), (Head::start().text(), (None, false)));
+        let log = Log::at(path).unwrap();
+        for generation in [5, 7, 6] {
+            append(&log, generation, Some(&LogKey::of(&KEY)));
+        }
+        std::fs::write(only_segment(path), [&std::fs::read(only_segment(path)).unwrap()[..], b"torn"].concat())
+            .unwrap();
+        assert!(ending(path).unwrap().1);
+        append(&log, 9, None);
+        append(&log, 9, None);
+        let mut heard = (0, 0);
+        let report = verify(path, AuditKey::of(&KEY), None, |done, total| heard = (done, total)).unwrap().unwrap();
+        let size = only_segment(path).metadata().unwrap().len();
+        assert_eq!(heard, (size, size));
+        let Report { records, recovered, uncovered, generation, pruned, ref head } = report;
+        // The recovery has no MAC either, as who wrote it had no key.
+        assert_eq!((records, recovered, uncovered, generation, pruned), (6, 1, 3, 7, 0));
+        assert_eq!(*head, super::head(path).unwrap());
+        assert!(head.starts_with("6:"));
+        let (time, is_torn) = ending(path).unwrap();
+        let text = std::fs::read_to_string(only_segment(path)).unwrap();
+        assert!(text.lines().last().unwrap().contains(&format!("\"time\":\"{}\"", time.unwrap())) && !is_torn);
+        // A record that lacks nothing but its newline.
+        std::fs::write(only_segment(path), text.trim_end()).unwrap();
+        assert!(ending(path).unwrap().1);
+        std::fs::write(only_segment(path), "torn\n").unwrap();
+        assert_eq!(ending(path).unwrap(), (None, true));
+    }
+
+    #[test]
+    fn the_expected_line_is_there_or_the_log_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::at(folder.path()).unwrap();
+        let say = |expected: &str| {
+            let said = verify(folder.path(), AuditKey::of(&KEY), Some(expected.parse().unwrap()), |_, _| {}).unwrap();
+            said.map_err(|fault| fault.what)
+        };
+        append(&log, 1, Some(&LogKey::of(&KEY)));
+        let first = head(folder.path()).unwrap();
+        append(&log, 1, Some(&LogKey::of(&KEY)));
+        let second = head(folder.path()).unwrap();
+        say(&first).unwrap();
+        say(&second).unwrap();
+        let hash = second.split_once(':').unwrap().1;
+        assert!(say(&format!("1:{hash}")).unwrap_err().contains("record 1 is another than was expected"));
+        let cut = say(&format!("5:{hash}")).unwrap_err();
+        assert_eq!(cut, "the end was cut off: records 3 to 5 are missing");
+        let letters = "ab".repeat(32);
+        assert_eq!(format!("1:{letters}").parse(), Ok(Expected { seq: 1, hash: [0xab; 32] }));
+        for text in [
+            "",
+            "1",
+            "1:",
+            ":",
+            &format!("x:{letters}"),
+            &format!("{letters}:1"),
+            &format!("1:{}", letters.to_uppercase()),
+        ] {
+            assert!(text.parse::<Expected>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_authentic_line_of_another_form_is_taken_apart_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut out = Vec::new();
+        let mut head = Head { time: "2026-03-07T09:15:02.482113Z".into(), ..Head::start() };
+        let entry = Entry { generation: Some(5), ..Entry::new(Event::SECRET_SET, Outcome::Done) };
+        let key = AuditKey::of(&KEY);
+        write_line(&mut out, &entry, &mut head, &Origin::of_this_process(), "i", Some(key)).unwrap();
+        let text = String::from_utf8(out).unwrap().replace(",\"generation\"", ", \"generation\"");
+        let (covered, _) = split_mac(text.trim_end().as_bytes()).unwrap();
+        let covered = std::str::from_utf8(covered).unwrap();
+        let line = format!("{covered},\"mac\":\"{}\"}}\n", hex(&key.mac(covered.as_bytes())));
+        std::fs::write(folder.path().join("access-2026-03.jsonl"), line).unwrap();
+        let report = verify(folder.path(), key, None, |_, _| {}).unwrap().unwrap();
+        assert_eq!((report.records, report.generation), (1, 5));
+    }
+
+    #[test]
+    fn lines_are_checked_under_the_key_of_their_time() {
+        let kit = Kit::new();
+        let arena = Arena::new().unwrap();
+        let old = LogKey::of(&KEY);
+        let folder = kit.instance.audit.as_path();
+        let log = Log::open(&kit.instance).unwrap();
+        append(&log, 1, Some(&old));
+        append(&log, 1, Some(&old));
+        let last: Expected = head(folder).unwrap().parse().unwrap();
+        // The vault knows a line which the log has, another in its place, and one that is missing.
+        for (seq, hash, fault) in [
+            (2, last.hash, ""),
+            (2, [1; 32], "record 2 is another than stood there when the keys were rotated"),
+            (9, last.hash, "the end was cut off: records 4 to 9 are missing"),
+        ] {
+            let vault = kit.open(&arena);
+            let mut ledger = kit.empty_ledger();
+            ledger.retire(&AuditKey::of(&KEY), seq, hash, 0);
+            kit.replace_ledger(&vault, &ledger);
+            let vault = kit.open(&arena);
+            let key = if seq == 9 { old.clone() } else { vault.log_key() };
+            let text = std::fs::read(only_segment(folder)).unwrap();
+            append(&log, 1, Some(&key));
+            let said = verify(folder, vault.audit_keys(&arena).unwrap(), None, |_, _| {}).unwrap();
+            assert_eq!(said.err().map_or_else(String::new, |fault| fault.what), fault);
+            std::fs::write(only_segment(folder), text).unwrap();
+        }
+    }
+}

@@ -114,6 +114,12 @@ mod tests {
         assert!(!hmac_is(&key, &[b"Hi There"], &tag[..16]));
     }
 
+    /// FIPS 180-4, example B.1 of its predecessor.
+    #[test]
+    fn sha256_known_answer() {
+        assert_eq!(sha256(b"abc")[..], bytes("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")[..]);
+    }
+
     /// NIST CAVS gcmEncryptExtIV256, as published in McGrew and Viega's test case 16.
     #[test]
     fn aes_gcm_known_answer() {

@@ -21,6 +21,8 @@ mod slots;
 pub mod fuzzing;
 #[cfg(test)]
 mod known_answers;
+#[cfg(test)]
+pub(crate) mod whole_tests;
 
 // For `mentiko` alone.
 #[cfg(feature = "admin")]

@@ -123,6 +123,9 @@ fn aad(vault_id: &[u8; 16], run: &RunId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Arena;
+    use crate::vault::NewRoot;
+    use crate::vault::whole_tests::Kit;
 
     fn pins() -> Pins {
         let mut pins = Pins::new("content-pipeline".parse().unwrap(), 1_772_874_902);
@@ -151,5 +154,57 @@ mod tests {
         assert_eq!(Pins::read(&[&plain[..], &[0]].concat()), Err(Malformed));
         let twice = [&b"\x01\0c"[..], &[0; 8], &[2, 0], b"\x01\0A\x01\0\0\0", b"\x01\0A\x02\0\0\0"].concat();
         assert_eq!(Pins::read(&twice), Err(Malformed), "one secret twice");
+    }
+
+    #[test]
+    fn sealed_pins_open_for_their_run_and_vault_alone() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let vault = kit.open(&arena);
+        let run: RunId = "nightly".parse().unwrap();
+        let open = |vault: &Vault<'_>, run: &RunId, sealed: &[u8]| vault.open_pins(run, sealed, "nightly.run".as_ref());
+        let sealed = vault.seal_pins(&run, &pins()).unwrap();
+        // docs/vault-format.md: magic, length, salt, nonce, and the pins with their tag.
+        assert_eq!(
+            (&sealed[..8], sealed.len()),
+            (&b"MENTRUN1"[..], 8 + 4 + 32 + 12 + pins().write().unwrap().len() + 16)
+        );
+        assert_eq!(aad(&[9; 16], &run)[..], [&b"MENTRUN1"[..], &[9; 16], b"nightly"].concat());
+        assert_eq!(open(&vault, &run, &sealed).unwrap(), pins());
+        assert_ne!(vault.seal_pins(&run, &pins()).unwrap(), sealed, "a key is used once");
+        let said = open(&vault, &"weekly".parse().unwrap(), &sealed).unwrap_err().to_string();
+        assert!(said.starts_with("nightly.run: the pins of run 'weekly' are damaged"), "{said}");
+        let other = Kit::new();
+        assert!(open(&other.open(&arena), &run, &sealed).is_err());
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(open(&vault, &run, &changed).is_err(), "{at}");
+            assert!(open(&vault, &run, &sealed[..at]).is_err(), "{at}");
+        }
+    }
+
+    /// As a file is while the keys are rotated.
+    #[test]
+    fn of_two_blocks_each_vault_opens_its_own() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let vault = kit.open(&arena);
+        let run: RunId = "nightly".parse().unwrap();
+        let new = NewRoot::make(&arena).unwrap();
+        let blocks = [vault.seal_pins(&run, &pins()).unwrap(), vault.reseal_pins(&run, &pins(), &new).unwrap()];
+        let keys = [(1, crate::vault::whole_tests::KEY)];
+        vault
+            .rotate(&kit.lock(), &new, &crate::vault::Contents::new(), &kit.empty_ledger(), &keys, &kit.instance)
+            .unwrap();
+        let rotated = kit.open(&arena);
+        for file in [blocks.concat(), [&blocks[1][..], &blocks[0]].concat()] {
+            for vault in [&vault, &rotated] {
+                assert_eq!(vault.open_pins(&run, &file, "nightly.run".as_ref()).unwrap(), pins());
+                for cut in [1, 16, blocks[0].len() - 1] {
+                    assert!(vault.open_pins(&run, &file[..file.len() - cut], "nightly.run".as_ref()).is_err(), "{cut}");
+                }
+            }
+        }
+        assert!(rotated.open_pins(&run, &blocks[0], "nightly.run".as_ref()).is_err());
+        assert!(vault.open_pins(&run, &[], "nightly.run".as_ref()).is_err());
     }
 }

@@ -184,10 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn metadata_is_read_as_it_was_written() {
+        let chains = ["a", "b"].map(|name| name.parse().unwrap());
+        for scope in [Scope::All, Scope::Chains(chains.into())] {
+            let note = "for two chains".to_owned();
+            let written = Record { scope, note, changed: 8, ..record(State::Current, &[3; 17]) };
+            let read = read_back(&written).unwrap();
+            assert_eq!((&read.name, &read.scope, &read.note), (&written.name, &written.scope, &written.note));
+            assert_eq!((read.created, read.changed, read.versions[0].created), (7, 8, 7));
+        }
+    }
+
+    #[test]
     fn nothing_of_a_revoked_value_is_left() {
         let mut record = record(State::Current, &[3; 17]);
         assert!(record.versions[0].revoke());
         assert!(!record.versions[0].revoke(), "it was done already");
+        assert!(self::record(State::Revoked, &[3; 17]).versions[0].revoke(), "its value was there");
         let mut out = Vec::new();
         record.write(&mut out).unwrap();
         assert!(!out.windows(3).any(|window| [[1; 3], [2; 3], [3; 3]].contains(&window.try_into().unwrap())));

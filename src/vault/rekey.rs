@@ -200,3 +200,105 @@ impl PassphraseCost {
     /// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
     pub const RECOMMENDED: Self = Self { memory: 64 * 1024, passes: 3, lanes: 4 };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::State;
+    use crate::vault::whole_tests::{KEY, Kit, opened};
+
+    const CODES: [[u8; 20]; 8] = [[1; 20], [2; 20], [3; 20], [4; 20], [5; 20], [6; 20], [7; 20], [8; 20]];
+
+    #[test]
+    fn a_key_gets_the_first_free_slot_and_opens_until_it_is_removed() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let instance = &kit.instance;
+        let code = |at: usize| InstanceKey::Recovery(&CODES[at]);
+        let add = |key, spare| kit.open(&arena).add_key(&kit.lock(), key, instance, spare);
+        let passphrase = InstanceKey::Passphrase(b"correct horse");
+        assert_eq!(add(passphrase, None).unwrap(), (2, 2));
+        for at in 2..8 {
+            assert_eq!(add(code(at), None).unwrap(), (at + 1, at as u64 + 1));
+        }
+        let vault = kit.open(&arena);
+        let none = PassphraseCost { memory: 0, passes: 0, lanes: 0 };
+        assert_eq!(
+            vault.key_slots()[..3],
+            [
+                KeySlot { number: 1, kind: SlotKind::InstanceKey, cost: none },
+                KeySlot { number: 2, kind: SlotKind::Passphrase, cost: PassphraseCost::RECOMMENDED },
+                KeySlot { number: 3, kind: SlotKind::Recovery, cost: none },
+            ]
+        );
+        assert_eq!(vault.key_slots().len(), 8);
+        let slot_of = |vault: &Vault<'_>, key| vault.slot_of(key, instance, &arena).unwrap();
+        assert_eq!(
+            [KEY, passphrase, code(5), code(0)].map(|key| slot_of(&vault, key)),
+            [Some(1), Some(2), Some(6), None]
+        );
+        let opens = [0, 5, 6, 7, 9].map(|number| vault.opens(number, code(5), instance, &arena).unwrap());
+        assert_eq!(opens, [false, false, true, false, false]);
+        // All are in use: there is room only in the place of one that is to go.
+        assert!(matches!(add(code(0), None), Err(Error::NoFreeSlot)));
+        assert_eq!(add(code(0), Some(6)).unwrap(), (6, 9));
+        let vault = kit.open(&arena);
+        assert_eq!([code(0), code(5)].map(|key| slot_of(&vault, key)), [Some(6), None]);
+        assert_eq!(vault.remove_key(&kit.lock(), 3).unwrap(), 10);
+        let vault = kit.open(&arena);
+        assert_eq!((slot_of(&vault, code(2)), vault.key_slots().len()), (None, 7));
+        assert_eq!(slot_of(&vault, code(0)), Some(6));
+        // A free slot comes before that of the other.
+        assert_eq!(add(code(1), Some(6)).unwrap(), (3, 11));
+    }
+
+    #[test]
+    fn a_rotated_vault_holds_the_same_under_other_keys() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let mut contents = kit.fill(3);
+        assert!(contents.values_mut().next().unwrap().versions[0].revoke());
+        let old = kit.open(&arena);
+        old.replace(&kit.lock(), &contents).unwrap();
+        let old = kit.open(&arena);
+        let (new, code) = (NewRoot::make(&arena).unwrap(), InstanceKey::Recovery(&CODES[0]));
+        let resealed = old.reseal(&old.read_all().unwrap(), &new, &arena).unwrap();
+        let ledger = {
+            let mut ledger = kit.empty_ledger();
+            ledger.retire(&old.audit_key(), 5, [1; 32], 0);
+            ledger
+        };
+        let keys = [(4, code), (2, InstanceKey::Bytes(&[9; 32]))];
+        assert_eq!(old.rotate(&kit.lock(), &new, &resealed, &ledger, &keys, &kit.instance).unwrap(), 4);
+        let open = |key| Vault::open(&kit.instance, key, &arena);
+        assert!(matches!(open(KEY), Err(Error::WrongKey { .. })));
+        let (vault, other) = (open(code).unwrap(), open(InstanceKey::Bytes(&[9; 32])).unwrap());
+        assert_eq!((vault.slot(), other.slot(), vault.generation()), (4, 2, 4));
+        assert_ne!(vault.id(), old.id());
+        assert_eq!(vault.audit_key().mac(b"line"), new.audit_key().mac(b"line"));
+        assert_ne!(vault.audit_key().mac(b"line"), old.audit_key().mac(b"line"));
+        assert!(!old.log_key().is_current() && vault.log_key().is_current());
+        let read = vault.read_all().unwrap();
+        for secret in opened(&vault, &read, &arena) {
+            assert_eq!(secret.value(), format!("value of {}", secret.name()).as_bytes());
+        }
+        let first = &read.values().next().unwrap().versions[0];
+        assert!(first.state == State::Revoked && first.sealed.is_wiped());
+        assert!(ciphertexts(&contents).is_disjoint(&ciphertexts(&read)), "each was sealed anew");
+        // The log's lines up to the fifth are under the old key, as the ledger says.
+        let keys = vault.audit_keys(&arena).unwrap();
+        assert_eq!(keys.ends().collect::<Vec<_>>(), [(5, [1; 32])]);
+        assert_eq!(keys.current().mac(b"line"), vault.audit_key().mac(b"line"));
+        let is_mac_of = |seq: u64, key: AuditKey<'_>| keys.checker().of(seq).is_mac(b"line", &key.mac(b"line"));
+        for seq in [1, 5, 6] {
+            assert_eq!(
+                (is_mac_of(seq, old.audit_key()), is_mac_of(seq, vault.audit_key())),
+                (seq <= 5, seq > 5),
+                "{seq}"
+            );
+        }
+    }
+
+    fn ciphertexts(contents: &Contents) -> std::collections::BTreeSet<Vec<u8>> {
+        let versions = contents.values().flat_map(|record| &record.versions);
+        versions.map(|version| version.sealed.ciphertext.clone()).filter(|sealed| !sealed.is_empty()).collect()
+    }
+}

@@ -102,3 +102,87 @@ impl Runs {
 pub(super) fn name_of(run: &RunId) -> String {
     format!("{run}.run")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    use super::*;
+    use crate::vault::whole_tests::{Kit, without_right_to};
+
+    #[test]
+    fn a_runs_file_is_made_once_and_replaced_whole() {
+        let kit = Kit::new();
+        let runs = Runs::open(&kit.instance).unwrap();
+        let folder = kit.instance.runs.as_path();
+        let names =
+            || -> Vec<_> { std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
+        let run: RunId = "nightly".parse().unwrap();
+        assert_eq!(runs.read(&run).unwrap(), None);
+        runs.create(&run, b"first").unwrap();
+        assert_eq!(runs.file(&run), folder.join("nightly.run"));
+        assert_eq!(runs.file(&run).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(runs.create(&run, b"second").unwrap_err().to_string().contains("can't create"));
+        assert_eq!(runs.read(&run).unwrap().unwrap(), b"first");
+        // What a writer left that was killed.
+        std::fs::write(folder.join(TEMPORARY), "half of the pi").unwrap();
+        let lock = runs.lock().unwrap();
+        runs.replace(&lock, &run, b"second").unwrap();
+        assert_eq!((runs.read(&run).unwrap().unwrap(), names()), (b"second".to_vec(), vec!["nightly.run".into()]));
+        runs.store(&lock, &run, b"third").unwrap();
+        assert_eq!((runs.read(&run).unwrap().unwrap(), names()), (b"third".to_vec(), vec!["nightly.run".into()]));
+        assert!(runs.remove(&lock, &run).unwrap() && !runs.remove(&lock, &run).unwrap());
+        assert_eq!((runs.read(&run).unwrap(), names()), (None, vec![]));
+        // One after the other.
+        let is_free = || File::open(folder).unwrap().try_lock().is_ok();
+        assert!(!is_free());
+        drop(lock);
+        assert!(is_free());
+    }
+
+    #[test]
+    fn what_stands_in_a_runs_place_is_its_file_or_refused() {
+        let kit = Kit::new();
+        let runs = Runs::open(&kit.instance).unwrap();
+        let run: RunId = "nightly".parse().unwrap();
+        // What a power cut may leave.
+        runs.create(&run, b"").unwrap();
+        assert_eq!(runs.read(&run).unwrap(), None);
+        std::fs::set_permissions(runs.file(&run), std::fs::Permissions::from_mode(0o622)).unwrap();
+        assert!(runs.read(&run).is_err());
+        let lock = runs.lock().unwrap();
+        runs.remove(&lock, &run).unwrap();
+        symlink(&kit.instance.vault, runs.file(&run)).unwrap();
+        assert!(runs.read(&run).is_err());
+        runs.remove(&lock, &run).unwrap();
+        // Another's folder of this name is no file, and stays.
+        std::fs::create_dir(runs.file(&run)).unwrap();
+        assert!(runs.read(&run).is_err() && runs.remove(&lock, &run).is_err());
+        assert!(runs.replace(&lock, &run, b"pins").unwrap_err().to_string().contains("can't write"));
+    }
+
+    /// Else a run would be given other versions than it holds.
+    #[test]
+    fn pins_that_can_not_be_read_are_not_taken_for_none() {
+        let kit = Kit::new();
+        let runs = Runs::open(&kit.instance).unwrap();
+        let run: RunId = "nightly".parse().unwrap();
+        runs.create(&run, b"pins").unwrap();
+        let said = without_right_to(&kit.instance.runs, || runs.read(&run).unwrap_err().to_string());
+        assert!(said.contains("can't open"), "{said}");
+        assert_eq!(runs.read(&run).unwrap().unwrap(), b"pins");
+    }
+
+    #[test]
+    fn no_program_inherits_what_is_open_here() {
+        let kit = Kit::new();
+        let runs = Runs::open(&kit.instance).unwrap();
+        let lock = runs.lock().unwrap();
+        let file = runs.write(TEMPORARY, b"pins").unwrap();
+        for flags in [fcntl(&*lock.0, FcntlArg::F_GETFD), fcntl(&file, FcntlArg::F_GETFD)] {
+            assert_eq!(flags.unwrap(), FdFlag::FD_CLOEXEC.bits());
+        }
+    }
+}

@@ -64,3 +64,44 @@ impl Vault<'_> {
         Ok(Secret { grant, assignment })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::whole_tests::{Kit, grants, opened};
+
+    #[test]
+    fn a_secret_is_the_assignment_of_what_was_granted() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let contents = kit.fill(2);
+        let vault = kit.open(&arena);
+        for (secret, assignment) in opened(&vault, &contents, &arena).iter().zip([c"S0=value of S0", c"S1=value of S1"])
+        {
+            assert_eq!(secret.assignment(), Some(assignment));
+            assert_eq!(secret.value(), &assignment.to_bytes()[3..]);
+            assert_eq!((secret.name().as_str(), secret.version()), (secret.variable().as_str(), 2));
+            assert_eq!(format!("{secret:?}"), format!("[{}]", secret.name()));
+        }
+    }
+
+    #[test]
+    fn a_grant_opens_no_other_secret_and_no_other_version() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let contents = kit.fill(2);
+        let vault = kit.open(&arena);
+        let mut records: Vec<Record> = contents.values().cloned().collect();
+        let said = |record: &Record| {
+            let grant = grants(&contents).remove(0);
+            vault.open_secret(grant, record, &arena).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&records[0]), Ok(()));
+        assert!(said(&records[1]).unwrap_err().contains("version 2 of secret 'S0'"));
+        // The value of another in its place, or of another version.
+        records[1].name = records[0].name.clone();
+        assert!(said(&records[1]).unwrap_err().contains("version 2 of secret 'S0'"));
+        records[0].versions.remove(1);
+        assert!(said(&records[0]).unwrap_err().contains("version 2 of secret 'S0'"));
+        records[0].versions[0].number = 2;
+        assert!(said(&records[0]).unwrap_err().contains("version 2 of secret 'S0'"));
+    }
+}

@@ -187,16 +187,41 @@ mod tests {
         let mut slot = Slot::seal(key, CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32])).unwrap();
         slot.cost.memory = u32::MAX;
         assert!(!opens(&slot, key, 1, &VAULT));
+        let cost = |memory, passes, lanes| PassphraseCost { memory, passes, lanes };
+        for bearable in [PassphraseCost::RECOMMENDED, cost(1 << 18, 4, 16), cost(1 << 16, 16, 1), CHEAP] {
+            assert!(bearable.is_bearable(), "{bearable:?}");
+        }
+        for forged in [cost((1 << 18) + 1, 1, 1), cost(1 << 18, 5, 1), cost(64, 1, 0), cost(64, 1, 17)] {
+            assert!(!forged.is_bearable(), "{forged:?}");
+        }
+        assert_eq!(PassphraseCost::default(), cost(65_536, 3, 4));
+    }
+
+    /// docs/vault-format.md, to the byte: else a change that writer and reader share goes unnoticed.
+    #[test]
+    fn a_slot_is_bound_to_its_format_vault_and_kind() {
+        let slot =
+            Slot::seal(InstanceKey::Recovery(&[3; 20]), CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32]));
+        assert_eq!(slot.unwrap().aad(&VAULT), [&b"MENTIKO1"[..], &[1, 0, 0, 0], &VAULT, &[3]].concat());
     }
 
     #[test]
     fn bytes_round_trip() {
-        let key = InstanceKey::Bytes(&[3; 32]);
-        let slot = Slot::seal(key, CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32])).unwrap();
-        let mut out = Vec::new();
-        slot.write(&mut out);
-        assert_eq!(out.len(), SLOT);
-        let read = Slot::read(&mut Reader::new(&out)).unwrap();
-        assert!(opens(&read, key, 1, &VAULT));
+        let keys = [InstanceKey::Bytes(&[3; 32]), InstanceKey::Passphrase(b"p"), InstanceKey::Recovery(&[3; 20])];
+        for (key, kind) in keys.into_iter().zip(1..) {
+            let slot = Slot::seal(key, CHEAP, Uuid::from_bytes([1; 16]), &VAULT, &RootKey(&[5; 32])).unwrap();
+            let mut out = Vec::new();
+            slot.write(&mut out);
+            assert_eq!((out.len(), out[0]), (SLOT, kind));
+            let read = Slot::read(&mut Reader::new(&out)).unwrap();
+            assert!(opens(&read, key, 1, &VAULT) && !read.is_none());
+            for changed in 1..4 {
+                out[changed] = 1;
+                assert!(Slot::read(&mut Reader::new(&out)).is_err(), "{changed}");
+                out[changed] = 0;
+            }
+        }
+        assert!(Slot::read(&mut Reader::new(&[0; SLOT])).unwrap().is_none());
+        assert!(Slot::read(&mut Reader::new(&[4; SLOT])).is_err());
     }
 }

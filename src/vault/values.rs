@@ -26,11 +26,11 @@ impl std::fmt::Debug for Value<'_> {
 }
 
 impl Vault<'_> {
-    /// Every version of every value, in the order of the names.
+    /// Every version of every value, in the order of the names; what was wiped is gone.
     pub fn open_values<'a>(&self, arena: &'a Arena) -> Result<Vec<Value<'a>>, Error> {
         let mut values = Vec::new();
         for record in self.read_all()?.into_values() {
-            for version in &record.versions {
+            for version in record.versions.iter().filter(|version| !version.sealed.is_wiped()) {
                 let place = arena.alloc(version.sealed.value_len())?;
                 self.open_value(&record.name, version, place)?;
                 let (name, state) = (record.name.clone(), version.state);
@@ -38,5 +38,25 @@ impl Vault<'_> {
             }
         }
         Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::whole_tests::Kit;
+
+    #[test]
+    fn each_value_that_was_not_wiped_is_opened() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let mut contents = kit.fill(2);
+        assert!(contents.values_mut().next().unwrap().versions[0].revoke());
+        kit.open(&arena).replace(&kit.lock(), &contents).unwrap();
+        let vault = kit.open(&arena);
+        let values = vault.open_values(&arena).unwrap();
+        let said: Vec<_> = values.iter().map(|value| (format!("{value:?}"), value.version, value.state)).collect();
+        let current = |name: &str| (name.to_owned(), 2, State::Current);
+        assert_eq!(said, [current("[S0]"), ("[S1]".into(), 1, State::Previous), current("[S1]")]);
+        assert!(values.iter().map(|value| value.bytes).eq([&b"value of S0"[..], b"old", b"value of S1"]));
     }
 }

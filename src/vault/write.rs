@@ -187,3 +187,60 @@ fn bucket_count(secrets: usize) -> Result<u32, Error> {
     let buckets = secrets.div_ceil(PER_BUCKET).max(1).next_power_of_two();
     u32::try_from(buckets).ok().filter(|&count| count <= MAX_BUCKETS).ok_or(Error::Full)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::vault::whole_tests::{KEY, Kit};
+
+    #[test]
+    fn there_is_a_bucket_for_some_sixteen_secrets() {
+        for (secrets, buckets) in [(0, 1), (1, 1), (16, 1), (17, 2), (32, 2), (33, 4), (1_000_000, 65_536)] {
+            assert_eq!(bucket_count(secrets).unwrap(), buckets, "{secrets}");
+        }
+        assert!(matches!(bucket_count(1_000_001), Err(Error::Full)));
+    }
+
+    #[test]
+    fn generations_do_not_begin_anew() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let vault = kit.open(&arena);
+        let before = std::fs::read(&kit.instance.vault).unwrap();
+        let header = Header { generation: u64::MAX, ..vault.header.clone() };
+        assert!(matches!(vault.rewrite(&kit.lock(), header, &Contents::new(), &[]), Err(Error::TooLarge)));
+        assert_eq!(std::fs::read(&kit.instance.vault).unwrap(), before);
+    }
+
+    #[test]
+    fn a_vault_is_made_where_nothing_is_and_for_its_owner() {
+        let (kit, arena) = (Kit::new(), Arena::new().unwrap());
+        let create = || create(&kit.lock(), &kit.instance, KEY, PassphraseCost::default(), &arena);
+        let mode = kit.instance.vault.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let before = std::fs::read(&kit.instance.vault).unwrap();
+        assert!(create().unwrap_err().to_string().contains("can't create"));
+        assert_eq!(std::fs::read(&kit.instance.vault).unwrap(), before);
+        // Where something is to be, too.
+        std::fs::remove_file(&kit.instance.vault).unwrap();
+        symlink("elsewhere", &kit.instance.vault).unwrap();
+        assert!(create().unwrap_err().to_string().contains("can't create"));
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let kit = Kit::new();
+        let path = instance::beside(&kit.instance.vault, ".lock");
+        let is_free = || File::open(&path).unwrap().try_lock().is_ok();
+        let lock = kit.lock();
+        assert!(!is_free());
+        drop(lock);
+        assert!(is_free());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        // A lock elsewhere would be no lock.
+        std::fs::rename(&path, path.with_extension("moved")).unwrap();
+        symlink(path.with_extension("moved"), &path).unwrap();
+        assert!(WriteLock::take(&kit.instance).unwrap_err().to_string().contains("can't lock"));
+    }
+}
