@@ -389,11 +389,15 @@ mod tests {
         let kit = Kit::new();
         let mut instance = kit.instance.clone();
         // fdatasync(2) fails for a pipe.
-        let pipe = || (File::from(nix::unistd::pipe().unwrap().1), PathBuf::from("segment"));
+        let written = |log: &Log| {
+            let file = File::from(nix::unistd::pipe().unwrap().1);
+            let before = log.syncs.then(|| Before::look(&log.folder, &file.metadata().unwrap()));
+            Written { file, path: PathBuf::from("segment"), before }
+        };
         let log = Log::open(&instance).unwrap();
-        assert!(matches!(log.sync(pipe()), Err(Error::Unsynced { .. })));
+        assert!(matches!(written(&log).sync(), Err(Error::Unsynced { .. })));
         instance.policy.audit = AuditSync::None;
-        Log::open(&instance).unwrap().sync(pipe()).unwrap();
+        written(&Log::open(&instance).unwrap()).sync().unwrap();
     }
 
     #[test]

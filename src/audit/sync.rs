@@ -11,7 +11,8 @@
 //! takes what was lost for written (fsync(2)). So a sync after one that failed proves nothing about a
 //! record that was begun before. The leader that finds the last sync not done, for it failed or its
 //! leader died, counts that in `failed`; and who finds another count there than before its own write
-//! leads, to be told itself. (Who syncs without the lock, and is told of a failure, tells nobody.)
+//! leads, to be told itself. Who is told of a failure without the lock empties the file: what comes
+//! next has another count.
 //!
 //! The numbers mean something only to those who wait right now: no content of the file does harm, but
 //! that of somebody who writes it meanwhile on purpose, and could as well write the log.
@@ -19,7 +20,6 @@
 use std::fs::{File, Metadata};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ use crate::vault::sha256;
 /// How often to look at once, while others run, before sleeping: fewer than a fast disk's sync takes
 /// leave the processors idle, and being woken takes as long as a sync.
 const LOOKS: u32 = 50;
-/// How long to sleep then; each time a quarter longer.
-const PAUSE: Duration = Duration::from_micros(100);
-/// Half a second of sleeping: whoever leads was stopped.
-const LONGEST: Duration = Duration::from_millis(100);
+/// By how much longer to sleep each time then.
+const NAP: Duration = Duration::from_micros(100);
+/// After half a second of sleeping, whoever leads was stopped.
+const NAPS: u32 = 100;
 
 /// What was known before a record was written.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ struct Synced {
 impl Before {
     /// To be called before a record is written to the segment.
     pub(super) fn look(folder: &OwnedFd, segment: &Metadata) -> Self {
-        let file = open_or_make_at(folder, "synced", Path::new("synced")).ok();
+        let file = open_or_make_at(folder, "synced").ok();
         let failed = file.as_ref().and_then(Synced::read).map(|synced| synced.failed);
         Self { file, failed, segment: [segment.dev(), segment.ino()] }
     }
@@ -67,8 +67,7 @@ impl Before {
         // Either this read comes before a leader's write, or that leader's sync after this one's write.
         fence(Ordering::SeqCst);
         let started = Synced::read(file).map(|synced| synced.started);
-        let (mut looks, mut pause) = (0, PAUSE);
-        while pause < LONGEST {
+        for look in 0..LOOKS + NAPS {
             // It goes with the file, which nobody else has open.
             let leads = file.try_lock().is_ok();
             let synced = Synced::read(file);
@@ -78,15 +77,12 @@ impl Before {
             if leads {
                 return synced.unwrap_or_else(Synced::anew).lead(file, segment, self.segment);
             }
-            if looks < LOOKS {
-                looks += 1;
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(pause);
-                pause += pause / 4;
+            match look.checked_sub(LOOKS) {
+                None => std::thread::yield_now(),
+                Some(nap) => std::thread::sleep(NAP * nap),
             }
         }
-        segment.sync_data()
+        segment.sync_data().inspect_err(|_| drop(file.set_len(0)))
     }
 
     /// By a sync that began when this much was started.
@@ -104,28 +100,24 @@ impl Synced {
     }
 
     /// Syncs for all who have written by now.
-    fn lead(self, file: &File, segment: &File, identity: [u64; 2]) -> std::io::Result<()> {
-        let begun = self.begin(file);
-        fence(Ordering::SeqCst);
-        segment.sync_data()?;
-        begun.end(file, identity);
-        Ok(())
-    }
-
-    /// Where it can't be written, this sync serves nobody else.
-    fn begin(mut self, file: &File) -> Self {
+    fn lead(mut self, file: &File, segment: &File, identity: [u64; 2]) -> std::io::Result<()> {
         if self.done != self.started {
             self.failed = self.failed.wrapping_add(1);
         }
         self.started = self.started.wrapping_add(1);
-        let _ = self.write(file);
-        self
+        // Where this fails, the sync serves nobody else, and nobody would learn that it failed.
+        let _ = file.write_all_at(&self.bytes(), 0).or_else(|_| file.set_len(0));
+        fence(Ordering::SeqCst);
+        segment.sync_data()?;
+        self.end(file, identity);
+        Ok(())
     }
 
     /// Who has read something else meanwhile, as a copy that was put back, does not know when this sync began.
     fn end(self, file: &File, identity: [u64; 2]) {
         if Self::read(file) == Some(self) {
-            let _ = Self { segment: identity, done: self.started, ..self }.write(file);
+            let done = Self { segment: identity, done: self.started, ..self };
+            let _ = file.write_all_at(&done.bytes(), 0);
         }
     }
 
@@ -136,10 +128,6 @@ impl Synced {
         let [device, inode, started, done, failed, ..] = bytes.map(u64::from_le_bytes);
         let synced = Self { segment: [device, inode], started, done, failed };
         (synced.bytes() == bytes.as_flattened()).then_some(synced)
-    }
-
-    fn write(self, file: &File) -> std::io::Result<()> {
-        file.write_all_at(&self.bytes(), 0)
     }
 
     /// Numbers of 8 bytes, little-endian, and the SHA-256 of these.
@@ -154,6 +142,7 @@ impl Synced {
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
     use std::time::Instant;
 
     use super::*;
@@ -196,7 +185,8 @@ mod tests {
 
         /// What a leader would have written.
         fn put(&self, started: u64, done: u64, failed: u64) {
-            Synced { segment: self.identity(), started, done, failed }.write(&self.open()).unwrap();
+            let synced = Synced { segment: self.identity(), started, done, failed };
+            self.open().write_all_at(&synced.bytes(), 0).unwrap();
         }
 
         fn numbers(&self) -> Option<(u64, u64, u64)> {
@@ -307,9 +297,15 @@ mod tests {
         leader.lock().unwrap();
         let start = Instant::now();
         folder.sync().unwrap();
+        assert_eq!(folder.numbers(), Some((5, 4, 0)), "written by leaders alone");
         assert!(folder.look().sync(&failing()).is_err(), "each syncs for itself");
         assert!(start.elapsed() < Duration::from_secs(5));
-        assert_eq!(folder.numbers(), Some((5, 4, 0)), "written by leaders alone");
+        // The leader, once it goes on, does not know of this failure, nor does whoever leads next.
+        Synced { segment: folder.identity(), started: 5, done: 4, failed: 0 }.end(&folder.open(), folder.identity());
+        assert_eq!(folder.numbers(), None);
+        drop(leader);
+        folder.sync().unwrap();
+        assert!(folder.numbers().is_some_and(|(started, done, failed)| (started, done) == (1, 1) && failed > 1));
     }
 
     #[test]
@@ -318,12 +314,12 @@ mod tests {
         let file = folder.open();
         let old = Synced { started: 5, ..Synced::anew() };
         let new = Synced { started: 6, done: 5, ..old };
-        new.write(&file).unwrap();
+        file.write_all_at(&new.bytes(), 0).unwrap();
         assert_eq!(Synced::read(&file), Some(new));
         for at in [24, 30, 40, 71] {
             file.write_all_at(&old.bytes()[..at], 0).unwrap();
             assert_eq!(Synced::read(&file), None, "{at}");
-            new.write(&file).unwrap();
+            file.write_all_at(&new.bytes(), 0).unwrap();
         }
     }
 
@@ -370,14 +366,15 @@ mod tests {
         let folder = Folder::new();
         folder.put(5, 5, 0);
         let synced = Synced::read(&folder.open()).unwrap();
-        let begun = synced.begin(&File::open(folder.path()).unwrap());
+        synced.lead(&File::open(folder.path()).unwrap(), &folder.segment, folder.identity()).unwrap();
+        let begun = Synced { started: 6, ..synced };
         begun.end(&folder.open(), folder.identity());
         assert_eq!(folder.numbers(), Some((5, 5, 0)), "the start could not be written");
-        let begun = synced.begin(&folder.open());
         folder.put(3, 3, 0);
         begun.end(&folder.open(), folder.identity());
         assert_eq!(folder.numbers(), Some((3, 3, 0)), "a copy was put back");
-        synced.begin(&folder.open()).end(&folder.open(), folder.identity());
+        folder.put(6, 5, 0);
+        begun.end(&folder.open(), folder.identity());
         assert_eq!(folder.numbers(), Some((6, 6, 0)));
     }
 }

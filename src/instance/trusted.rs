@@ -50,9 +50,9 @@ pub fn open_at(folder: &OwnedFd, name: &str, path: &Path, access: Access) -> Res
 }
 
 /// The same for writing too; makes the file, for its owner alone, where it is missing.
-pub(crate) fn open_or_make_at(folder: &OwnedFd, name: &str, path: &Path) -> Result<File, Error> {
-    let opened = openat(folder, name, FLAGS | OFlag::O_RDWR | OFlag::O_CREAT, Mode::from_bits_truncate(0o600));
-    checked(path, opened, Access::OthersRead)
+pub(crate) fn open_or_make_at(folder: &OwnedFd, name: &str) -> Result<File, Error> {
+    let flags = FLAGS | OFlag::O_RDWR | OFlag::O_CREAT;
+    checked(Path::new(name), openat(folder, name, flags, Mode::from_bits_truncate(0o600)), Access::OthersRead)
 }
 
 /// Opens a folder that root or the caller owns and others can't write.

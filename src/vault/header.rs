@@ -132,7 +132,7 @@ impl Header {
         })
     }
 
-    fn bucket_of(&self, index_key: &[u8; 32], name: &str) -> u32 {
+    pub(super) fn bucket_of(&self, index_key: &[u8; 32], name: &str) -> u32 {
         let [a, b, c, d, ..] = crypto::hmac(index_key, &[name.as_bytes()]);
         let bits = self.bucket_count.trailing_zeros();
         u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits).unwrap_or(0)

@@ -216,7 +216,7 @@ fn strike_in(scene: Scene, process: usize, is_struck: fn(&str) -> bool) {
 fn by_halves() {
     let scene = Scene::new("exec, no fence, short reads and writes", &["--fence", "off"]);
     let length_of = |asked: &Asked| match asked.number {
-        libc::SYS_read | libc::SYS_pread64 | libc::SYS_write => Some(2),
+        libc::SYS_read | libc::SYS_pread64 | libc::SYS_write | libc::SYS_pwrite64 => Some(2),
         libc::SYS_getrandom => Some(1),
         _ => None,
     };
