@@ -75,7 +75,10 @@ impl Before {
                 return Ok(());
             }
             if leads {
-                return synced.unwrap_or_else(Synced::anew).lead(file, segment, self.segment);
+                return match synced.map_or_else(Synced::anew, Ok) {
+                    Ok(synced) => synced.lead(file, segment, self.segment),
+                    Err(_) => segment.sync_data(),
+                };
             }
             match look.checked_sub(LOOKS) {
                 None => std::thread::yield_now(),
@@ -94,9 +97,10 @@ impl Before {
 }
 
 impl Synced {
-    /// Nobody's count of failures from before.
-    fn anew() -> Self {
-        Self { segment: [0; 2], started: 0, done: 0, failed: getrandom::u64().unwrap_or_default() }
+    /// Nobody's count of failures from before. An error where there is no randomness.
+    fn anew() -> std::io::Result<Self> {
+        let failed = getrandom::u64().map_err(std::io::Error::other)?;
+        Ok(Self { segment: [0; 2], started: 0, done: 0, failed })
     }
 
     /// Syncs for all who have written by now.
@@ -312,7 +316,7 @@ mod tests {
     fn half_a_change_is_none() {
         let folder = Folder::new();
         let file = folder.open();
-        let old = Synced { started: 5, ..Synced::anew() };
+        let old = Synced { started: 5, ..Synced::anew().unwrap() };
         let new = Synced { started: 6, done: 5, ..old };
         file.write_all_at(&new.bytes(), 0).unwrap();
         assert_eq!(Synced::read(&file), Some(new));

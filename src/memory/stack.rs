@@ -73,5 +73,8 @@ mod tests {
         assert!(marker_is_left(), "the search must find what was not wiped");
         with_wiped_stack(leave_marker);
         assert!(!marker_is_left());
+        leave_marker();
+        with_wiped_frames(leave_marker);
+        assert!(!marker_is_left());
     }
 }

@@ -119,7 +119,6 @@ impl Header {
         [&self.vault_id[..], &generation, &count, &index.to_le_bytes()].concat()
     }
 
-    /// The bucket of a name: the first bits of the HMAC of the name under the index key.
     /// The bucket of each of these names.
     pub(super) fn buckets_of<'n>(
         &self,
@@ -132,6 +131,7 @@ impl Header {
         })
     }
 
+    /// The bucket of a name: the first bits of the HMAC of the name under the index key.
     pub(super) fn bucket_of(&self, index_key: &[u8; 32], name: &str) -> u32 {
         let [a, b, c, d, ..] = crypto::hmac(index_key, &[name.as_bytes()]);
         let bits = self.bucket_count.trailing_zeros();
