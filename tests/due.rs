@@ -270,7 +270,7 @@ fn said(site: &Site, time: &str, options: &[&str]) -> String {
 #[test]
 fn a_launch_says_in_one_line_what_is_overdue() {
     let site = Site::new().unfenced();
-    for (name, period) in [("OPENAI_API_KEY", "monthly"), ("UNGRANTED", "1d"), ("FREE", "none")] {
+    for (name, period) in [("OPENAI_API_KEY", "monthly"), ("OTHER", "monthly"), ("UNGRANTED", "1d"), ("FREE", "none")] {
         set_at(&site, "2026-09-01 12:00:00", name, &["--rotate-every", period]);
     }
     chain(&site, &["OPENAI_API_KEY", "FREE"]);
@@ -283,6 +283,12 @@ fn a_launch_says_in_one_line_what_is_overdue() {
     assert_eq!(said(&site, "2026-12-24 12:00:00", &["--supervise"]), line);
     assert_eq!(said(&site, "2026-12-24 12:00:00", &["--mask"]), line);
     assert_eq!(said(&site, "2026-12-24 12:00:00", &["--quiet"]), "");
+    chain(&site, &["OTHER", "OPENAI_API_KEY", "FREE"]);
+    assert_eq!(
+        said(&site, "2026-12-24 12:00:00", &[]),
+        "mentiko-exec: OPENAI_API_KEY is due for rotation since 2026-10-01, OTHER since 2026-10-01 \
+         (mentiko secret rotate NAME)\n"
+    );
     // By date and name: which was stored first on that day does not matter.
     set_at(&site, "2026-09-01 11:00:00", "SECOND", &["--rotate-every", "monthly"]);
     chain(&site, &["SECOND", "OPENAI_API_KEY", "FREE"]);
@@ -291,6 +297,7 @@ fn a_launch_says_in_one_line_what_is_overdue() {
         "mentiko-exec: OPENAI_API_KEY is due for rotation since 2026-10-01, SECOND since 2026-10-01 \
          (mentiko secret rotate NAME)\n"
     );
+    chain(&site, &["OTHER", "OPENAI_API_KEY", "FREE"]);
     // It only says so: the version that is there is the one that the agent got.
     let granted: Vec<Value> = site.accesses();
     assert!(granted.iter().all(|record| record["version"] == 1 && record["outcome"] == "granted"));
@@ -301,7 +308,7 @@ fn a_launch_says_in_one_line_what_is_overdue() {
     set_policy(&site, ",\n    \"warn_when_due\": false", "");
     assert!(said(&site, "2026-12-24 12:00:00", &[]).contains("is due for rotation"));
     set_at(&site, "2026-12-24 12:00:00", "OPENAI_API_KEY", &[]);
-    set_at(&site, "2026-12-24 12:00:00", "SECOND", &[]);
+    set_at(&site, "2026-12-24 12:00:00", "OTHER", &[]);
     assert_eq!(said(&site, "2026-12-24 12:00:00", &[]), "");
 }
 

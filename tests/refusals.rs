@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{Site, chmod, is_root, output_with_input, text};
+use common::{Site, chmod, is_root, log_text, output_with_input, text};
 use serde_json::Value;
 
 /// The values of [`Site::with_two_agents`]: none may ever be seen here.
@@ -59,10 +59,8 @@ fn shows_no_value(text: &str) {
 
 /// The log as it stands in the files, or nothing where there is none.
 fn raw_log(site: &Site) -> String {
-    if !site.file("audit").exists() {
-        return String::new();
-    }
-    site.segments().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    let audit = site.file("audit");
+    if audit.exists() { log_text(&audit) } else { String::new() }
 }
 
 /// The denials of the log, as secret and reason. Nothing else may have been recorded of accesses.

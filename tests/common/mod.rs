@@ -20,6 +20,19 @@ pub const EXEC: &str = match option_env!("MENTIKO_TESTED") {
 /// Whether that one is linked with musl.
 pub const IS_STATIC: bool = option_env!("MENTIKO_TESTED").is_some();
 
+/// The segments of a log, oldest first.
+pub fn segments_in(audit: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(audit).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    paths.sort();
+    paths
+}
+
+/// All of them, one after the other.
+pub fn log_text(audit: &Path) -> String {
+    segments_in(audit).iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
 /// An instance of its own, made by `mentiko init`.
 pub struct Site {
     folder: tempfile::TempDir,
@@ -101,11 +114,7 @@ impl Site {
 
     /// The log's segments, oldest first.
     pub fn segments(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> =
-            std::fs::read_dir(self.file("audit")).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        paths.sort();
-        paths
+        segments_in(&self.file("audit"))
     }
 
     /// The last of them.
@@ -115,11 +124,7 @@ impl Site {
 
     /// Every whole line of the log, oldest first.
     pub fn log(&self) -> Vec<Value> {
-        let paths = self.segments();
-        let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
-        texts
-            .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
-            .collect()
+        log_text(&self.file("audit")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The records of accesses.

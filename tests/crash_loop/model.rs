@@ -131,10 +131,7 @@ impl Model {
     }
 
     fn new_records(&mut self, audit: &Path) -> Vec<Value> {
-        let mut paths: Vec<_> = std::fs::read_dir(audit).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        paths.sort();
-        let text: String = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let text = crate::common::log_text(audit);
         let lines: Vec<_> = text.lines().skip(self.seen).map(serde_json::from_str).collect();
         self.seen += lines.len();
         self.count("lines of the log that were torn", lines.iter().filter(|line| line.is_err()).count());

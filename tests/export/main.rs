@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Site, output_with_input, text};
+use common::{Site, log_text, output_with_input, text};
 use packages::{installed, npm, pip};
 use serde_json::Value;
 
@@ -41,11 +41,6 @@ fn site_with_everything() -> Site {
     let supervised = site.exec("c", "two").args(["--supervise", "--", "sh", "-c", "exit 3"]).status().unwrap();
     assert_eq!(supervised.code(), Some(3));
     site
-}
-
-/// All segments, one after the other.
-fn whole_log(site: &Site) -> String {
-    site.segments().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 /// What `mentiko audit export --format FORMAT OPTIONS` writes.
@@ -79,7 +74,7 @@ fn python() -> (PathBuf, PathBuf) {
 #[test]
 fn jsonl_is_the_log_itself() {
     let site = site_with_everything();
-    assert!(export(&site, "jsonl", &[]) == whole_log(&site));
+    assert!(export(&site, "jsonl", &[]) == log_text(&site.file("audit")));
 }
 
 #[test]
@@ -114,7 +109,7 @@ fn cef_is_read_by_other_parsers_as_it_was_meant() {
     let site = site_with_everything();
     let (python, folder) = python();
     let log = site.file("log");
-    std::fs::write(&log, whole_log(&site)).unwrap();
+    std::fs::write(&log, log_text(&site.file("audit"))).unwrap();
     check(Command::new(python).arg("cef.py").arg(log).current_dir(folder), &export(&site, "cef", &[]));
 }
 
@@ -124,7 +119,7 @@ fn cef_is_read_by_other_parsers_as_it_was_meant() {
 fn the_log_can_be_restored_from_what_a_siem_keeps() {
     let site = Site::with_two_agents();
     assert!(site.exec("c", "one").args(["--", "true"]).status().unwrap().success());
-    let log = whole_log(&site);
+    let log = log_text(&site.file("audit"));
     for (format, original, id) in [("ecs", "/event/original", "/event/id"), ("ocsf", "/raw_data", "/metadata/uid")] {
         let exported = export(&site, format, &[]);
         let events: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -171,7 +166,7 @@ fn an_export_follows_the_log() {
 fn an_export_needs_no_key() {
     let site = site();
     std::fs::remove_file(site.file("instance.key")).unwrap();
-    assert_eq!(export(&site, "jsonl", &[]), whole_log(&site));
+    assert_eq!(export(&site, "jsonl", &[]), log_text(&site.file("audit")));
     let unknown = site.mentiko(&["audit", "export", "--format", "xml"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
 }

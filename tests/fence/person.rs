@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use nix::unistd::{User, getuid};
 use serde_json::Value;
 
-use crate::common::{chmod, is_root, output_with_input, text};
+use crate::common::{chmod, is_root, log_text, output_with_input, text};
 
 /// Who the ordinary user is: whoever runs the tests, unless that is root.
 pub fn account() -> User {
@@ -201,12 +201,7 @@ impl Person {
 
     /// Every line of the log, oldest first.
     pub fn log(&self) -> Vec<Value> {
-        let mut paths: Vec<PathBuf> =
-            std::fs::read_dir(self.audit()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-        paths.sort();
-        let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
-        texts.flat_map(|text| text.lines().map(parsed).collect::<Vec<_>>()).collect()
+        log_text(&self.audit()).lines().map(parsed).collect()
     }
 
     /// The records of accesses.

@@ -18,14 +18,20 @@ use crate::common::{Site, chmod, is_root, text};
 use crate::trace::{Trace, variables};
 use crate::tracer::{self, Asked, Change};
 
+const FORK: &[&str] = &["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"];
+const OPEN: &[&str] = &[
+    "EACCES", "EINTR", "EIO", "ELOOP", "EMFILE", "ENFILE", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "ENXIO", "EDQUOT",
+    "EPERM", "EROFS",
+];
+
 /// What a call may be answered, by its manual page, and by a filter of seccomp(2) that does not know it: the first is
 /// what the usual run tries. A call without errors can't fail, and no filter in use refuses it.
 const ERRORS: &[(&str, &[&str])] = &[
     ("access", &["EACCES", "EIO", "ELOOP", "ENOENT", "ENOMEM", "ENOTDIR", "EROFS"]),
     ("arch_prctl", &["EPERM", "EINVAL"]),
     ("brk", &["ENOMEM"]),
-    ("clone", &["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"]),
-    ("clone3", &["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"]),
+    ("clone", FORK),
+    ("clone3", FORK),
     ("close", &["EIO", "EINTR", "ENOSPC", "EDQUOT"]),
     ("close_range", &["ENOSYS", "EPERM", "EINVAL", "EMFILE", "ENOMEM"]),
     ("connect", &["ECONNREFUSED", "EACCES", "EAGAIN", "EINTR", "ENOENT"]),
@@ -43,7 +49,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("fcntl", &["EMFILE", "EACCES", "EAGAIN", "EINTR", "EINVAL", "EPERM", "ENOMEM"]),
     ("fdatasync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
     ("flock", &["ENOLCK", "EINTR", "EINVAL", "EAGAIN", "ENOSYS"]),
-    ("fork", &["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"]),
+    ("fork", FORK),
     ("fstat", &["EIO", "ENOMEM", "EOVERFLOW"]),
     ("fsync", &["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"]),
     ("ftruncate", &["EINVAL", "EFBIG", "EINTR", "EIO", "EPERM", "EROFS"]),
@@ -77,20 +83,8 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("munlock", &["ENOMEM", "EPERM"]),
     ("munmap", &["ENOMEM", "EINVAL"]),
     ("newfstatat", &["ENOENT", "EACCES", "EIO", "ELOOP", "ENOMEM", "ENOTDIR", "EOVERFLOW"]),
-    (
-        "open",
-        &[
-            "EACCES", "EINTR", "EIO", "ELOOP", "EMFILE", "ENFILE", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "ENXIO",
-            "EDQUOT", "EPERM", "EROFS",
-        ],
-    ),
-    (
-        "openat",
-        &[
-            "EACCES", "EINTR", "EIO", "ELOOP", "EMFILE", "ENFILE", "ENODEV", "ENOENT", "ENOMEM", "ENOSPC", "ENXIO",
-            "EDQUOT", "EPERM", "EROFS",
-        ],
-    ),
+    ("open", OPEN),
+    ("openat", OPEN),
     ("pipe2", &["EMFILE", "ENFILE", "ENOMEM"]),
     ("poll", &["EINTR", "EAGAIN", "EINVAL", "ENOMEM"]),
     ("ppoll", &["EINTR", "EAGAIN", "EINVAL", "ENOMEM"]),
