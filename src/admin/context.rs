@@ -2,13 +2,12 @@
 
 use std::fs::File;
 
-use jiff::Timestamp;
-
 use super::{Common, Error, recovery};
 use crate::audit::{Entry, Event, Log, Outcome};
 use crate::instance::{Instance, InstanceKey, find};
 use crate::memory::{Arena, adopt, with_wiped_stack};
 use crate::policy::{ChainName, InvalidName, SecretName};
+pub(super) use crate::vault::now;
 use crate::vault::{Contents, Vault, WriteLock};
 
 /// The instance that the command is about.
@@ -125,11 +124,6 @@ pub(super) fn rewrite(
 
 fn unrecorded(error: crate::audit::Error) -> Error {
     format!("the change was made, but it could not be recorded: {error}").into()
-}
-
-/// Seconds since 1970, UTC.
-pub(super) fn now() -> u64 {
-    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
 }
 
 /// A parser of names for clap.

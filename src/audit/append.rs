@@ -304,7 +304,7 @@ mod tests {
 
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-    use super::super::{Record, verify};
+    use super::super::{Record, segments, verify};
     use super::*;
     use crate::memory::Arena;
     use crate::vault::whole_tests::{Kit, opened, without_right_to};
@@ -317,9 +317,7 @@ mod tests {
     }
 
     fn records(folder: &Path) -> Vec<Record> {
-        let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        let text: Vec<u8> = paths.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        let text: Vec<u8> = segments(folder).unwrap().iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
         text.split(|&byte| byte == b'\n').filter_map(Record::parse).collect()
     }
 

@@ -27,7 +27,9 @@ pub use random::{fill, uuid_v7};
 #[cfg(feature = "admin")]
 pub use replace::PendingKey;
 #[cfg(feature = "admin")]
-pub(crate) use replace::{beside, folder_of, replace_file, replace_with, sync_folder};
+pub(crate) use replace::{beside, replace_file, replace_with, sync_folder};
+#[cfg(feature = "admin")]
+pub(crate) use trusted::folder_of;
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
 pub(crate) use trusted::{open_or_make_at, read_up_to};
 

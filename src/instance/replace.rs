@@ -6,9 +6,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::trusted::folder_of;
 use super::{Error, KeySource};
 
-/// A new key file, beside the one that is in use until a vault opens under both, under a name that nobody reads; removed again unless it is put in place.
+/// A new key file, beside the one that is in use until a vault opens under both, under a name that
+/// nobody reads; removed again unless it is put in place.
 #[derive(Debug)]
 pub struct PendingKey {
     path: PathBuf,
@@ -56,11 +58,6 @@ impl KeySource {
             let _ = std::fs::remove_file(beside(path, ".new"));
         }
     }
-}
-
-/// The folder that the file is in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The path with more at its end: a file in the same folder, for a rename(2).

@@ -109,7 +109,8 @@ fn check(path: &Path, file: &File, access: Access) -> Result<(), Error> {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that the file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

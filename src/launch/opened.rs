@@ -3,14 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-
 use super::due::warn_of_overdue;
 use super::environment::check_length;
 use super::{Delivery, Failure, Inherited, Site, Status};
 use crate::memory::{Arena, with_wiped_stack};
 use crate::policy::{self, Decision, Definition, Grant, Reason, SecretName, review};
-use crate::vault::{Contents, Pins, Runs, Secret, Vault};
+use crate::vault::{Contents, Pins, Runs, Secret, Vault, now};
 
 /// A launch that was granted, before any value is opened.
 #[derive(Debug)]
@@ -54,10 +52,7 @@ fn decide_and_pin<'a>(
             site.remember_key(&vault);
             let pins = match &sealed {
                 Some(sealed) => vault.open_pins(&site.run, sealed, &runs.file(&site.run))?,
-                None => {
-                    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
-                    Pins::new(site.arguments.chain.clone(), now)
-                }
+                None => Pins::new(site.arguments.chain.clone(), now()),
             };
             let contents = vault.lookup(&names)?;
             let grants = judge(site, definition, inherited, &vault, &contents, &pins)?;

@@ -70,9 +70,7 @@ impl Record {
             out.extend_from_slice(&version.created.to_le_bytes());
             out.extend_from_slice(&version.sealed.salt);
             out.extend_from_slice(&version.sealed.nonce);
-            let length = u32::try_from(version.sealed.ciphertext.len()).map_err(|_| Error::TooLarge)?;
-            out.extend_from_slice(&length.to_le_bytes());
-            out.extend_from_slice(&version.sealed.ciphertext);
+            put_long(out, &version.sealed.ciphertext)?;
         }
         Ok(())
     }
@@ -96,9 +94,9 @@ fn put_count(out: &mut Vec<u8>, count: usize) -> Result<(), Error> {
 }
 
 /// As [`put_text`], with a longer count.
-pub(super) fn put_long_text(out: &mut Vec<u8>, text: &str) -> Result<(), super::Error> {
-    let length = u32::try_from(text.len()).map_err(|_| super::Error::TooLarge)?;
+pub(super) fn put_long(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Error> {
+    let length = u32::try_from(bytes.len()).map_err(|_| Error::TooLarge)?;
     out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(bytes);
     Ok(())
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::approval::{RETIRED, approval, retired};
 use super::bytes::{Malformed, Reader, put_text};
-use super::encode::put_long_text;
+use super::encode::put_long;
 use super::{Approval, AuditKey, Error, Vault};
 use crate::memory::Arena;
 use crate::policy::ChainName;
@@ -78,7 +78,7 @@ impl Ledger {
         for (chain, approval) in &self.approvals {
             put_text(&mut out, chain.as_str())?;
             out.extend_from_slice(&approval.time.to_le_bytes());
-            put_long_text(&mut out, &approval.definition)?;
+            put_long(&mut out, approval.definition.as_bytes())?;
         }
         Ok(out)
     }

@@ -53,7 +53,7 @@ pub use keys::{AuditKey, LogKey, RootKey};
 pub use pins::Pins;
 pub use read::{Contents, Vault};
 pub use record::{Record, Sealed, State, Version};
-pub use rotation::Rotation;
+pub use rotation::{Rotation, now};
 pub use runs::{Runs, RunsLock};
 pub use secret::Secret;
 pub use slots::{PassphraseCost, SLOTS as KEY_SLOTS, SlotKind};

@@ -62,6 +62,11 @@ impl Record {
     }
 }
 
+/// Seconds since 1970, UTC: how a vault keeps times.
+pub fn now() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
