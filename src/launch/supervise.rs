@@ -220,17 +220,28 @@ impl Supervised {
 
     /// Takes in every child that changed; the agent's status if it has ended.
     pub(super) fn reap(&self) -> Option<u8> {
+        let mut failed = false;
         loop {
-            match memory::changed_child()? {
-                (pid, Change::Exited(code)) if pid == self.child => return Some(code),
-                (pid, Change::Killed(number)) if pid == self.child => return Some(number.saturating_add(128)),
-                (pid, Change::Stopped) if pid == self.child => {
+            match memory::changed_child() {
+                Ok(None) => return None,
+                Ok(Some((pid, Change::Exited(code)))) if pid == self.child => return Some(code),
+                Ok(Some((pid, Change::Killed(number)))) if pid == self.child => {
+                    return Some(number.saturating_add(128));
+                }
+                Ok(Some((pid, Change::Stopped))) if pid == self.child => {
                     // The shell that waits for us is to see it; SIGCONT comes to the whole group,
                     // or to us, who pass it on.
                     let _ = kill(getpid(), Signal::SIGSTOP);
                 }
                 // An orphan of the agent's.
-                _ => {}
+                Ok(Some(_)) => {}
+                // The SIGCHLD that led here may be taken already, so that this must not be waited out. If the agent
+                // still runs, it is killed as this process ends.
+                Err(errno) if failed => {
+                    warn(&format!("what became of the agent is not known: {errno}"));
+                    return Some(Status::Other as u8);
+                }
+                Err(_) => failed = true,
             }
         }
     }

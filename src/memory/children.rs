@@ -38,20 +38,20 @@ pub enum Change {
     Stopped,
 }
 
-/// A child that has changed since the last look, reaped if it has ended; `None` where none has.
+/// A child that has changed since the last look, reaped if it has ended; `None` where none has. Errors: wait4(2).
 ///
 /// The safe wrapper reaps a child that a real-time signal ended, and then has no value for it.
-pub fn changed_child() -> Option<(Pid, Change)> {
+pub fn changed_child() -> Result<Option<(Pid, Change)>, Errno> {
     let mut status = 0;
     // SAFETY: writes one number, which the pointer is valid for.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    let pid = Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) })?;
     let number = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
     let change = match status {
         _ if libc::WIFEXITED(status) => Change::Exited(number(libc::WEXITSTATUS(status))),
         _ if libc::WIFSIGNALED(status) => Change::Killed(number(libc::WTERMSIG(status))),
         _ => Change::Stopped,
     };
-    (pid > 0).then(|| (Pid::from_raw(pid), change))
+    Ok((pid > 0).then(|| (Pid::from_raw(pid), change)))
 }
 
 /// The size of a terminal's window; `None` where there is no terminal.

@@ -157,6 +157,24 @@ fn in_a_supervisor_that_masks() {
     strike_each_call(Scene::new("supervisor, masking", &["--fence", "off", "--mask"]), &[]);
 }
 
+/// The signal that the agent has ended is taken, and then asking what became of it fails: nothing else will wake the
+/// supervisor.
+#[test]
+fn in_a_supervisor_that_asks_what_became_of_its_agent() {
+    for option in ["--supervise", "--mask"] {
+        let scene = Scene::new("supervisor, an agent that takes its time", &["--fence", "off", option]);
+        std::fs::write(scene.out.path().join("wait"), "").unwrap();
+        for error in errors_of("wait4") {
+            let run = scene.run(&[&format!("wait4:error={error}:when=2")]).unwrap();
+            assert_eq!(scene.judge(&run, Place::Later), Ok(Outcome::Ran), "{option}, {error}");
+            let run = scene.run(&[&format!("wait4:error={error}:when=2+")]).unwrap();
+            let said = text(&run.output.stderr);
+            assert_eq!(run.output.status.code(), Some(125), "{option}, {error}: {said}");
+            assert!(said.contains("what became of the agent is not known: "), "{option}, {error}: {said}");
+        }
+    }
+}
+
 /// Its parent tells what became of it.
 #[cfg(target_arch = "x86_64")] // See Change::Error.
 #[test]
@@ -376,6 +394,7 @@ impl Scene {
              {{ grep -E '^(Sig(Blk|Ign)|NoNewPrivs|Uid|Gid|Groups)' /proc/self/status; ulimit -c; }} >{shown}/status\n\
              cat {covered} {parts}/runs/* {parts}/chains/* >{shown}/covered 2>/dev/null\n\
              echo \"got $A\"\n\
+             if test -e {shown}/wait; then exec >&- 2>&-; sleep 0.5; fi\n\
              exit {STATUS}\n",
             parts = parts.path().display()
         );
@@ -439,8 +458,9 @@ impl Scene {
         self.reset();
         let launch = self.launch();
         let file = tempfile::NamedTempFile::new().unwrap();
+        // What is stopped in the midst is killed with strace: it would hold the pipes open that are read here.
         let mut strace = Command::new("timeout");
-        strace.args(["--foreground", "-s", "KILL", "10", "strace", "-o"]).arg(file.path());
+        strace.args(["-s", "KILL", "10", "strace", "-o"]).arg(file.path());
         strace.args(faults.iter().map(|fault| format!("--inject={fault}"))).arg("--").arg(launch.get_program());
         strace.args(launch.get_args()).stdin(Stdio::null()).env_clear().envs(variables(&launch));
         with_a_careless_caller(&mut strace);
