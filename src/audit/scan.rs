@@ -73,12 +73,12 @@ impl Part {
                 return Ok(work(lines));
             }
         }
-        self.lines(range, buffer).map(work)
+        self.lines(range, buffer).map(|(_, lines)| work(lines))
     }
 
-    /// The whole lines that begin within the range. The last may lack its newline, at the end of
-    /// the file.
-    fn lines<'b>(&self, range: &Range<u64>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Error> {
+    /// The whole lines that begin within the range, and where the first does. The last may lack its
+    /// newline, at the end of the file.
+    pub(super) fn lines<'b>(&self, range: &Range<u64>, buffer: &'b mut Vec<u8>) -> Result<(u64, &'b [u8]), Error> {
         // One byte more in front: a line begins after a newline.
         let from = range.start.saturating_sub(1);
         let wanted = as_length(range.end.min(self.size).saturating_sub(from));
@@ -86,7 +86,7 @@ impl Part {
         let mut length = self.read(buffer, from)?;
         let start = match first_line(buffer.get(..length).unwrap_or_default(), range) {
             Some(start) if start < length => start,
-            _ => return Ok(&[]),
+            _ => return Ok((range.end, &[])),
         };
         // The last line that begins here goes on to its newline.
         while buffer.get(..length).unwrap_or_default().last() != Some(&b'\n') {
@@ -99,7 +99,7 @@ impl Part {
                 break;
             }
         }
-        Ok(buffer.get(start..length).unwrap_or_default())
+        Ok((from + start as u64, buffer.get(start..length).unwrap_or_default()))
     }
 }
 
@@ -138,7 +138,8 @@ pub(super) fn scan<'p, T: Send, E: From<Error>>(
         Access::Read => BLOCK,
         Access::Map => WINDOWS / cores as u64,
     };
-    let blocks: Vec<(&Part, Range<u64>)> = parts.iter().flat_map(|part| blocks(part, step)).collect();
+    let blocks: Vec<(&Part, Range<u64>)> =
+        parts.iter().flat_map(|part| steps(part.range.clone(), step).map(move |range| (part, range))).collect();
     let cores = cores.min(blocks.len());
     if cores <= 1 {
         let mut buffer = Vec::new();
@@ -208,10 +209,10 @@ impl Queue {
     }
 }
 
-fn blocks(part: &Part, step: u64) -> impl Iterator<Item = (&Part, Range<u64>)> {
-    let Range { start, end } = part.range;
-    let starts = (start..end).step_by(as_length(step));
-    starts.map(move |at| (part, at..end.min(at + step)))
+/// The range, a step at a time.
+pub(super) fn steps(range: Range<u64>, step: u64) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end;
+    range.step_by(as_length(step)).map(move |at| at..end.min(at + step))
 }
 
 /// Each line of the text that holds what the finder looks for; all of them without one.

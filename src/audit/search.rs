@@ -7,11 +7,12 @@
 use std::ops::Range;
 use std::path::Path;
 
-use memchr::memchr;
-
 use super::filter::{Matcher, time_of_record};
-use super::scan::{Access, Part, as_length, parts, scan};
+use super::scan::{Access, Part, parts, scan, steps};
 use super::{Error, Filter};
+
+/// How much is read at once to look for a record: a few of them.
+const NEAR: u64 = 4 << 10;
 
 /// Calls `found` with each line that fits, newline included and untouched, oldest first. Lines that
 /// are no records are passed over: `verify` is what tells of them.
@@ -39,7 +40,10 @@ impl Part {
     /// Where the lines are that the bounds of time allow.
     pub(super) fn within(&self, matcher: &Matcher) -> Result<Range<u64>, Error> {
         let start = matcher.since().map_or(Ok(0), |time| self.first_line_from(time))?;
-        let end = matcher.until().map_or(Ok(self.size), |time| self.first_line_from(time))?;
+        let end = match matcher.until() {
+            Some(time) if start < self.size => self.first_line_from(time)?,
+            _ => self.size,
+        };
         Ok(start..end)
     }
 
@@ -47,72 +51,34 @@ impl Part {
     /// texts in the order of the times).
     fn first_line_from(&self, time: &str) -> Result<u64, Error> {
         let (mut low, mut high) = (0, self.size);
-        // Invariant: lines that begin before `low` are too early, those from `high` on are not.
+        // Invariant: records that begin before `low` are too early, those from `high` on are not.
         while low < high {
-            let middle = low + (high - low) / 2;
+            let middle = if high - low > NEAR { low + (high - low) / 2 } else { low };
             match self.record_from(middle, high)? {
-                Some((start, end, found)) if *found < *time => low = end.max(start + 1),
-                // Nothing begins between the middle and it, so that it may be the first.
-                Some((start, ..)) if start > middle => {
-                    if middle == low {
-                        return self.first_from(low, start, time);
-                    }
-                    high = middle;
-                }
-                Some(_) | None if middle == low => return self.first_from(low, high, time),
-                Some(_) | None => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
-    /// The same among the lines that begin in this range, one by one.
-    fn first_from(&self, low: u64, high: u64, time: &str) -> Result<u64, Error> {
-        let mut at = low;
-        while at < high {
-            match self.record_from(at, high)? {
-                Some((_, end, found)) if *found < *time => at = end,
+                Some((_, end, found)) if *found < *time => low = end,
+                // Nothing that begins between the middle and there is a record.
+                _ if middle > low => high = middle,
                 Some((start, ..)) => return Ok(start),
                 None => break,
             }
         }
-        Ok(high)
+        Ok(high.max(low))
     }
 
     /// The first record that begins at or after `from` and before `limit`: start, end, time.
     fn record_from(&self, from: u64, limit: u64) -> Result<Option<(u64, u64, String)>, Error> {
-        // A line begins after a newline: at `from` only if one stands right before it.
-        let mut at = match from {
-            0 => 0,
-            _ => match self.newline_from(from - 1)? {
-                Some(newline) => newline + 1,
-                None => return Ok(None),
-            },
-        };
-        while at < limit {
-            let Some(newline) = self.newline_from(at)? else { return Ok(None) };
-            let mut line = vec![0; as_length(newline - at)];
-            let length = self.read(&mut line, at)?;
-            if let Some(time) = line.get(..length).and_then(time_of_record) {
-                return Ok(Some((at, newline + 1, time.to_owned())));
+        let mut buffer = Vec::new();
+        for range in steps(from..limit, NEAR) {
+            let (mut start, lines) = self.lines(&range, &mut buffer)?;
+            for line in lines.split_inclusive(|&byte| byte == b'\n') {
+                let end = start + line.len() as u64;
+                if let Some(time) = line.strip_suffix(b"\n").and_then(time_of_record) {
+                    return Ok(Some((start, end, time.to_owned())));
+                }
+                start = end;
             }
-            at = newline + 1;
         }
         Ok(None)
-    }
-
-    fn newline_from(&self, mut at: u64) -> Result<Option<u64>, Error> {
-        let mut buffer = [0; 2048];
-        loop {
-            let length = self.read(&mut buffer, at)?;
-            if length == 0 {
-                return Ok(None);
-            }
-            if let Some(found) = memchr(b'\n', buffer.get(..length).unwrap_or_default()) {
-                return Ok(Some(at + found as u64));
-            }
-            at += length as u64;
-        }
     }
 }
 
