@@ -68,7 +68,7 @@ pub(super) fn listed(processes: &[Process], between: &str) -> String {
 }
 
 /// Every record of the log that fits, oldest first.
-pub(super) fn each_record(audit: &Path, filter: &Filter, mut found: impl FnMut(&Record)) -> Result<(), Error> {
+pub(super) fn each_record(audit: &Path, filter: &Filter, mut found: impl FnMut(&Record) + Send) -> Result<(), Error> {
     search(audit, filter, |line| {
         if let Some(record) = Record::parse(line) {
             found(&record);

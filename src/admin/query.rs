@@ -92,7 +92,7 @@ fn run_through(
     instance: &Instance,
     filter: &Filter,
     follows: bool,
-    each: impl FnMut(&[u8]) -> Result<(), Error>,
+    each: impl FnMut(&[u8]) -> Result<(), Error> + Send,
 ) -> Result<(), Error> {
     match follows {
         true => follow(&instance.audit, filter, each),

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
 use std::sync::{Condvar, Mutex};
 
 use memchr::{memchr, memrchr};
@@ -17,8 +15,8 @@ use crate::memory::Mapped;
 
 /// How much is read at once: as measured, less costs more wake-ups, and more leaves a core's cache.
 const BLOCK: u64 = 1 << 20;
-/// How much is mapped at once by all cores together: more is a little faster, and counts as resident.
-const WINDOWS: u64 = 8 << 20;
+/// How much is looked at in maps at once by all cores together: more is a little faster, and counts as resident.
+const WINDOWS: u64 = 12 << 20;
 /// How far beyond its window the last line may go on, of what is mapped.
 const OVERHANG: u64 = 64 << 10;
 /// The end of a segment is never mapped: a writer whose disk is full cuts off again what it wrote.
@@ -56,21 +54,28 @@ impl Part {
         read_up_to(&self.file, buffer, offset).map_err(|error| Error::file("read", &self.path, error))
     }
 
+    /// What of the range is mapped, and how far: where no writer cuts off again, and a long line may go on.
+    fn mapped(&self) -> Option<(Mapped, u64)> {
+        let border = self.size.checked_sub(CAN_BECOME_SHORTER + OVERHANG)?.min(self.range.end);
+        let wanted = border > self.range.start;
+        let mapped = wanted.then(|| Mapped::new(&self.file, border + OVERHANG))?;
+        Some((mapped.ok()?, border))
+    }
+
     /// Calls `work` with the whole lines that begin within the range.
     fn with_lines<T>(
         &self,
         range: &Range<u64>,
-        access: Access,
+        mapped: Option<&Mapped>,
         buffer: &mut Vec<u8>,
-        work: impl FnOnce(&[u8]) -> T,
+        work: impl Fn(&[u8]) -> T,
     ) -> Result<T, Error> {
-        if access == Access::Map && range.end + OVERHANG + CAN_BECOME_SHORTER <= self.size {
+        if let Some(mapped) = mapped {
             // One byte more in front, and a long line more at the end.
             let from = range.start.saturating_sub(1);
-            if let Ok(mapped) = Mapped::new(&self.file, &(from..range.end + OVERHANG))
-                && let Some(lines) = begun_within(mapped.bytes(), from, range)
-            {
-                return Ok(work(lines));
+            let look = |bytes: &[u8]| begun_within(bytes, from, range).map(&work);
+            if let Some(result) = mapped.with(&(from..range.end + OVERHANG), look) {
+                return Ok(result);
             }
         }
         self.lines(range, buffer).map(|(_, lines)| work(lines))
@@ -126,86 +131,78 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, Error> {
 }
 
 /// Calls `work` with the lines of each block, on all cores, and `take` with what it gives, in the
-/// order of the lines. Memory does not grow with the log.
-pub(super) fn scan<'p, T: Send, E: From<Error>>(
+/// order of the lines: one call at a time, by whichever thread had the block that was waited for.
+/// Memory does not grow with the log.
+pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
     parts: &'p [Part],
     access: Access,
     work: impl Fn(&[u8]) -> T + Sync,
-    mut take: impl FnMut(&'p Part, T) -> Result<(), E>,
+    take: impl FnMut(&'p Part, T) -> Result<(), E> + Send,
 ) -> Result<(), E> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-    let step = match access {
-        Access::Read => BLOCK,
-        Access::Map => WINDOWS / cores as u64,
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (cores, maps) = match access {
+        Access::Read => (cores.min(16), Vec::new()),
+        // With smaller windows, threads would drop what their neighbors look at; and memory is not much faster.
+        Access::Map => (cores.min(4), parts.iter().map(Part::mapped).collect()),
     };
-    let blocks: Vec<(&Part, Range<u64>)> =
-        parts.iter().flat_map(|part| steps(part.range.clone(), step).map(move |range| (part, range))).collect();
-    let cores = cores.min(blocks.len());
-    if cores <= 1 {
+    let mut blocks = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let Range { start, end } = part.range;
+        let (mapped, border) = match maps.get(at) {
+            Some(Some((mapped, border))) => (Some(mapped), *border),
+            _ => (None, start),
+        };
+        blocks.extend(steps(start..border, WINDOWS / cores as u64).map(|range| (part, range, mapped)));
+        blocks.extend(steps(border..end, BLOCK).map(|range| (part, range, None)));
+    }
+    let cores = cores.min(blocks.len()).max(1);
+    let turns = Turns { begun: 0, taken: 0, early: BTreeMap::new(), take, failed: None };
+    let (turns, taken) = (Mutex::new(turns), Condvar::new());
+    let run = || {
         let mut buffer = Vec::new();
-        let mut each = |part: &'p Part, range| take(part, part.with_lines(&range, access, &mut buffer, &work)?);
-        return blocks.into_iter().try_for_each(|(part, range)| each(part, range));
+        // A slow thread holds up the others only once they are far ahead: what they found waits in memory for its turn.
+        let is_far_ahead =
+            |turns: &mut Turns<_, _, _>| turns.begun >= turns.taken + 4 * cores && turns.failed.is_none();
+        // Where another thread has panicked, the scope passes that on.
+        while let Some(mut guard) = turns.lock().ok().and_then(|turns| taken.wait_while(turns, is_far_ahead).ok()) {
+            let at = guard.begun;
+            let Some((part, range, mapped)) = blocks.get(at).filter(|_| guard.failed.is_none()) else { return };
+            guard.begun += 1;
+            drop(guard);
+            let result = part.with_lines(range, *mapped, &mut buffer, &work);
+            let Ok(mut guard) = turns.lock() else { return };
+            guard.early.insert(at, result);
+            guard.take_all(&blocks);
+            taken.notify_all();
+        }
+    };
+    match cores {
+        1 => run(),
+        _ => std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(run)))),
     }
-    let queue = Queue { begun: AtomicUsize::new(0), taken: Mutex::new(0), more: Condvar::new(), ahead: 4 * cores };
-    std::thread::scope(|scope| {
-        let (work, blocks, queue) = (&work, &blocks, &queue);
-        let (sender, results) = channel();
-        for _ in 0..cores {
-            let sender = sender.clone();
-            scope.spawn(move || {
-                let mut buffer = Vec::new();
-                let next = || queue.next().and_then(|at| Some((at, blocks.get(at)?)));
-                while let Some((at, (part, range))) = next() {
-                    let result = part.with_lines(range, access, &mut buffer, work);
-                    // Nobody wants it once `take` has failed.
-                    if sender.send((at, result)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut early = BTreeMap::new();
-        for (at, (part, _)) in blocks.iter().enumerate() {
-            let result = loop {
-                if let Some(result) = early.remove(&at) {
-                    break result;
-                }
-                // Workers that are all gone have panicked, and the scope passes that on.
-                let Ok((at, result)) = results.recv() else { return Ok(()) };
-                early.insert(at, result);
-            };
-            let taken = result.map_err(E::from).and_then(|result| take(part, result));
-            // After a failure nobody is to wait any more.
-            queue.taken(if taken.is_ok() { at + 1 } else { blocks.len() });
-            taken?;
-        }
-        Ok(())
-    })
+    turns.into_inner().ok().and_then(|turns| turns.failed).map_or(Ok(()), Err)
 }
 
-/// Which block a worker has next. A slow worker holds up the others only once they are far ahead:
-/// what they found waits in memory for its turn.
-struct Queue {
-    begun: AtomicUsize,
-    taken: Mutex<usize>,
-    more: Condvar,
-    ahead: usize,
+/// Whose turn it is.
+struct Turns<T, F, E> {
+    /// So many blocks some thread has begun with.
+    begun: usize,
+    /// What came of so many was taken.
+    taken: usize,
+    /// What came of others before its turn.
+    early: BTreeMap<usize, Result<T, Error>>,
+    take: F,
+    failed: Option<E>,
 }
 
-impl Queue {
-    /// `None` where another thread has panicked.
-    fn next(&self) -> Option<usize> {
-        let at = self.begun.fetch_add(1, Ordering::Relaxed);
-        let taken = self.taken.lock().ok()?;
-        self.more.wait_while(taken, |taken| at >= *taken + self.ahead).ok().map(|_| at)
-    }
-
-    fn taken(&self, count: usize) {
-        if let Ok(mut taken) = self.taken.lock() {
-            *taken = count;
+impl<'p, T, F: FnMut(&'p Part, T) -> Result<(), E>, E: From<Error>> Turns<T, F, E> {
+    fn take_all<B>(&mut self, blocks: &[(&'p Part, Range<u64>, B)]) {
+        while self.failed.is_none()
+            && let Some((result, (part, ..))) = self.early.remove(&self.taken).zip(blocks.get(self.taken))
+        {
+            self.taken += 1;
+            self.failed = result.map_err(E::from).and_then(|result| (self.take)(part, result)).err();
         }
-        self.more.notify_all();
     }
 }
 

@@ -16,10 +16,10 @@ const NEAR: u64 = 4 << 10;
 
 /// Calls `found` with each line that fits, newline included and untouched, oldest first. Lines that
 /// are no records are passed over: `verify` is what tells of them.
-pub fn search<E: From<Error>>(
+pub fn search<E: From<Error> + Send>(
     folder: &Path,
     filter: &Filter,
-    mut found: impl FnMut(&[u8]) -> Result<(), E>,
+    mut found: impl FnMut(&[u8]) -> Result<(), E> + Send,
 ) -> Result<(), E> {
     let matcher = Matcher::new(filter);
     let mut parts = parts(folder)?;

@@ -90,7 +90,7 @@ pub fn verify<'a>(
     folder: &Path,
     keys: impl Into<AuditKeys<'a>>,
     expected: Option<Expected>,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<Result<Report, Fault>, Error> {
     let keys = keys.into();
     let mut state = State::new(expected, &keys);

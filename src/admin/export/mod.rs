@@ -63,7 +63,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Er
 fn each_line(
     instance: &Instance,
     arguments: &Arguments,
-    mut found: impl FnMut(&[u8]) -> std::io::Result<()>,
+    mut found: impl FnMut(&[u8]) -> std::io::Result<()> + Send,
 ) -> Result<(), Error> {
     let (since, until) = times(arguments.since.as_deref(), arguments.until.as_deref())?;
     let filter = Filter { since, until, ..Filter::default() };
