@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use comfy_table::{ColumnConstraint, Table, Width, presets};
+use unicode_width::UnicodeWidthStr;
 
 use super::Error;
 use crate::text::printable;
@@ -20,22 +20,23 @@ pub(super) enum Tone {
 
 /// A table that is printed as it grows: columns two blanks apart, that only get wider. Every cell
 /// is escaped: names come from files that somebody may have tampered with.
-pub(super) struct Printer<'h> {
-    headings: Option<&'h [&'h str]>,
+pub(super) struct Printer {
     rows: Vec<(Vec<String>, Tone)>,
-    widths: Vec<u16>,
+    /// In columns of a terminal.
+    widths: Vec<usize>,
     colors: bool,
 }
 
-impl<'h> Printer<'h> {
-    pub(super) fn new(headings: &'h [&'h str]) -> Self {
+impl Printer {
+    pub(super) fn new(headings: &[&str]) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colors = std::io::stdout().is_terminal() && !no_color;
-        Self { headings: Some(headings), rows: Vec::new(), widths: Vec::new(), colors }
+        let headings = headings.iter().map(ToString::to_string).collect();
+        Self { rows: vec![(headings, Tone::Plain)], widths: Vec::new(), colors }
     }
 
     pub(super) fn push(&mut self, row: Vec<String>, tone: Tone) -> Result<(), Error> {
-        self.rows.push((row, tone));
+        self.rows.push((row.iter().map(|cell| printable(cell)).collect(), tone));
         match self.rows.len() < BLOCK {
             true => Ok(()),
             false => self.flush(),
@@ -44,35 +45,26 @@ impl<'h> Printer<'h> {
 
     /// Prints what has been pushed since.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        let mut tones = Vec::new();
-        if let Some(headings) = self.headings.take() {
-            table.set_header(headings.to_vec());
-            tones.push(Tone::Plain);
-        }
-        for (row, tone) in self.rows.drain(..) {
-            table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
-            tones.push(tone);
-        }
-        for (at, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            if let Some(width) = self.widths.get(at) {
-                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width)));
+        for (row, _) in &self.rows {
+            self.widths.resize(self.widths.len().max(row.len()), 0);
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = cell.width().max(*width);
             }
         }
-        let widths = table.column_max_content_widths();
-        // The padding belongs to the width of a constraint.
-        let widths = widths.iter().map(|width| width + 2);
-        self.widths =
-            widths.enumerate().map(|(at, width)| width.max(self.widths.get(at).copied().unwrap_or(0))).collect();
         let mut text = String::new();
-        for (line, tone) in table.lines().zip(tones) {
-            let line = line.trim_end();
-            match tone {
-                Tone::Alarm if self.colors => text.push_str(&format!("\x1b[31m{line}\x1b[0m\n")),
-                _ => text.push_str(&format!("{line}\n")),
+        for (row, tone) in self.rows.drain(..) {
+            let (before, after) = match tone {
+                Tone::Alarm if self.colors => ("\x1b[31m", "\x1b[0m\n"),
+                _ => ("", "\n"),
+            };
+            text.push_str(before);
+            let start = text.len();
+            for (cell, width) in row.iter().zip(&self.widths) {
+                text.push_str(cell);
+                text.extend(std::iter::repeat_n(' ', width + 2 - cell.width()));
             }
+            text.truncate(start + text.get(start..).unwrap_or_default().trim_end().len());
+            text.push_str(after);
         }
         let mut out = std::io::stdout();
         out.write_all(text.as_bytes())?;
