@@ -131,7 +131,7 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, Error> {
 }
 
 /// Calls `work` with the lines of each block, on all cores, and `take` with what it gives, in the
-/// order of the lines: one call at a time, by whichever thread had the block that was waited for.
+/// order of the lines: one call at a time, by whichever thread finds one due.
 /// Memory does not grow with the log.
 pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
     parts: &'p [Part],
@@ -156,7 +156,7 @@ pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
         blocks.extend(steps(border..end, BLOCK).map(|range| (part, range, None)));
     }
     let cores = cores.min(blocks.len()).max(1);
-    let turns = Turns { begun: 0, taken: 0, early: BTreeMap::new(), take, failed: None };
+    let turns = Turns { begun: 0, taken: 0, early: BTreeMap::new(), take: Some(take), failed: None };
     let (turns, taken) = (Mutex::new(turns), Condvar::new());
     let run = || {
         let mut buffer = Vec::new();
@@ -172,8 +172,17 @@ pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
             let result = part.with_lines(range, *mapped, &mut buffer, &work);
             let Ok(mut guard) = turns.lock() else { return };
             guard.early.insert(at, result);
-            guard.take_all(&blocks);
-            taken.notify_all();
+            // Else another thread is at it, and takes this too.
+            let Some(mut take) = guard.take.take() else { continue };
+            while let Some((part, result)) = guard.next(&blocks) {
+                drop(guard);
+                let failed = result.map_err(E::from).and_then(|result| take(part, result)).err();
+                let Ok(again) = turns.lock() else { return };
+                guard = again;
+                guard.failed = failed;
+                taken.notify_all();
+            }
+            guard.take = Some(take);
         }
     };
     match cores {
@@ -191,18 +200,18 @@ struct Turns<T, F, E> {
     taken: usize,
     /// What came of others before its turn.
     early: BTreeMap<usize, Result<T, Error>>,
-    take: F,
+    /// With the thread that takes, while one does.
+    take: Option<F>,
     failed: Option<E>,
 }
 
-impl<'p, T, F: FnMut(&'p Part, T) -> Result<(), E>, E: From<Error>> Turns<T, F, E> {
-    fn take_all<B>(&mut self, blocks: &[(&'p Part, Range<u64>, B)]) {
-        while self.failed.is_none()
-            && let Some((result, (part, ..))) = self.early.remove(&self.taken).zip(blocks.get(self.taken))
-        {
-            self.taken += 1;
-            self.failed = result.map_err(E::from).and_then(|result| (self.take)(part, result)).err();
-        }
+impl<T, F, E> Turns<T, F, E> {
+    /// What is to be taken now, if it is there.
+    fn next<'p, B>(&mut self, blocks: &[(&'p Part, Range<u64>, B)]) -> Option<(&'p Part, Result<T, Error>)> {
+        let (part, ..) = blocks.get(self.taken).filter(|_| self.failed.is_none())?;
+        let result = self.early.remove(&self.taken)?;
+        self.taken += 1;
+        Some((part, result))
     }
 }
 
