@@ -75,7 +75,7 @@ pub(super) fn run(common: &Common, arguments: Arguments) -> Result<ExitCode, Err
         let each = |line: &[u8]| -> Result<(), Error> {
             let Some(record) = Record::parse(line) else { return Ok(()) };
             found += 1;
-            let (row, tone) = row(&record, Timestamp::now());
+            let (row, tone) = row(record, Timestamp::now());
             printer.push(row, tone)?;
             if follows { printer.flush() } else { Ok(()) }
         };
@@ -127,8 +127,8 @@ pub(super) const HEADINGS: &[&str] =
     &["WHEN", "TIME (UTC)", "EVENT", "OUTCOME", "CHAIN", "AGENT", "SECRET", "VERSION", "REASON"];
 
 /// A record as a row of the table.
-pub(super) fn row(record: &Record, now: Timestamp) -> (Vec<String>, Tone) {
-    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+pub(super) fn row(record: Record, now: Timestamp) -> (Vec<String>, Tone) {
+    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let tone = match record.outcome.as_str() {
         "denied" | "failed" => Tone::Alarm,
         _ => Tone::Plain,
@@ -136,13 +136,13 @@ pub(super) fn row(record: &Record, now: Timestamp) -> (Vec<String>, Tone) {
     let cells = vec![
         record.time.parse().map_or_else(|_| "-".into(), |time| ago(time, now)),
         record.time.get(..19).unwrap_or(&record.time).replace('T', " "),
-        record.event.clone(),
-        record.outcome.clone(),
-        dash(&record.chain),
-        dash(&record.agent),
-        dash(&record.secret),
-        record.version.map_or_else(|| "-".into(), |version| version.to_string()),
-        record.reason.clone().unwrap_or_default(),
+        record.event,
+        record.outcome,
+        dash(record.chain),
+        dash(record.agent),
+        dash(record.secret),
+        dash(record.version.map(|version| version.to_string())),
+        record.reason.unwrap_or_default(),
     ];
     (cells, tone)
 }

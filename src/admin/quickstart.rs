@@ -60,7 +60,7 @@ pub(super) fn run() -> Result<ExitCode, Error> {
     let mut printer = Printer::new(query::HEADINGS);
     search(&instance.audit, &Filter::default(), |line| -> Result<(), Error> {
         let Some(record) = Record::parse(line) else { return Ok(()) };
-        let (row, tone) = query::row(&record, Timestamp::now());
+        let (row, tone) = query::row(record, Timestamp::now());
         printer.push(row, tone)
     })?;
     printer.flush()?;

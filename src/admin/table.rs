@@ -36,7 +36,7 @@ impl Printer {
     }
 
     pub(super) fn push(&mut self, row: Vec<String>, tone: Tone) -> Result<(), Error> {
-        self.rows.push((row.iter().map(|cell| printable(cell)).collect(), tone));
+        self.rows.push((row.into_iter().map(shown).collect(), tone));
         match self.rows.len() < BLOCK {
             true => Ok(()),
             false => self.flush(),
@@ -69,6 +69,14 @@ impl Printer {
         let mut out = std::io::stdout();
         out.write_all(text.as_bytes())?;
         Ok(out.flush()?)
+    }
+}
+
+/// Escaped, where there is something to be escaped.
+fn shown(cell: String) -> String {
+    match cell.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => cell,
+        false => printable(&cell),
     }
 }
 
