@@ -110,3 +110,161 @@ fn pass_on<E: From<Error>>(
     }
     Ok(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use super::super::record::{Head, write_line};
+    use super::super::segments::name_for;
+    use super::super::{Entry, Event, Origin, Outcome, Record};
+    use super::*;
+
+    /// A log that grows, a record a day from March 29 on.
+    struct Log {
+        folder: tempfile::TempDir,
+        head: Head,
+        day: i64,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), head: Head::start(), day: 0 }
+        }
+
+        /// The next line, and its segment.
+        fn next(&mut self, reason: &str) -> (PathBuf, Vec<u8>) {
+            let start: jiff::Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
+            self.head.time = format!("{:.6}", start + jiff::SignedDuration::from_hours(24 * self.day));
+            self.day += 1;
+            let secret = if self.day % 2 == 0 { "B" } else { "A" };
+            let entry = Entry {
+                secret: Some(secret),
+                reason: Some(reason),
+                ..Entry::new(Event::SECRET_ACCESS, Outcome::Denied)
+            };
+            let mut line = Vec::new();
+            write_line(&mut line, &entry, &mut self.head, &Origin::of_this_process(), "i", None).unwrap();
+            (self.folder.path().join(name_for(&self.head.time)), line)
+        }
+
+        fn append(path: &Path, bytes: &[u8]) {
+            OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
+        }
+
+        fn grow(&mut self, count: u64) {
+            for _ in 0..count {
+                let (path, line) = self.next("as usual");
+                Self::append(&path, &line);
+            }
+        }
+
+        fn follower(&self, filter: &Filter) -> Follower {
+            Follower::new(self.folder.path(), filter).unwrap()
+        }
+    }
+
+    fn new_in(follower: &mut Follower) -> Vec<u64> {
+        let mut found = Vec::new();
+        let each = |line: &[u8]| -> Result<(), Error> {
+            found.push(Record::parse(line).unwrap().seq);
+            Ok(())
+        };
+        follower.read_on(each).unwrap();
+        found
+    }
+
+    #[test]
+    fn what_is_written_later_is_handed_over_once_whatever_month_it_is() {
+        let mut log = Log::new();
+        log.grow(2);
+        let mut follower = log.follower(&Filter::default());
+        assert_eq!(new_in(&mut follower), [0; 0], "what is there already is not asked for");
+        log.grow(1);
+        assert_eq!(new_in(&mut follower), [3]);
+        // March 29 to 31, April, May.
+        log.grow(50);
+        assert_eq!(new_in(&mut follower), (4..=53).collect::<Vec<u64>>());
+        assert_eq!(new_in(&mut follower), [0; 0]);
+        log.grow(1);
+        assert_eq!(new_in(&mut follower), [54]);
+    }
+
+    #[test]
+    fn a_log_that_begins_later_is_followed_from_its_first_line() {
+        let mut log = Log::new();
+        let mut follower = log.follower(&Filter::default());
+        assert_eq!(new_in(&mut follower), [0; 0]);
+        log.grow(5);
+        assert_eq!(new_in(&mut follower), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn from_a_bound_on_what_is_there_comes_first() {
+        let mut log = Log::new();
+        log.grow(40);
+        for (since, first) in [("2026-01-01", 1), ("2026-03-30", 2), ("2026-04-15", 18), ("2026-05-07", 40)] {
+            let since = Some(format!("{since}T00:00:00Z").parse().unwrap());
+            let mut follower = log.follower(&Filter { since, ..Filter::default() });
+            assert_eq!(new_in(&mut follower), (first..=40).collect::<Vec<u64>>());
+            assert_eq!(new_in(&mut follower), [0; 0]);
+        }
+        // From one that is still to come on, and of one secret alone.
+        let since = Some("2026-05-10T00:00:00Z".parse().unwrap());
+        let mut follower = log.follower(&Filter { since, secret: Some("A".into()), ..Filter::default() });
+        assert_eq!(new_in(&mut follower), [0; 0]);
+        log.grow(6);
+        assert_eq!(new_in(&mut follower), [43, 45]);
+    }
+
+    #[test]
+    fn a_line_is_handed_over_once_it_is_whole() {
+        let mut log = Log::new();
+        log.grow(1);
+        let mut follower = log.follower(&Filter::default());
+        let (path, line) = log.next("written in two pieces");
+        let (one, two) = line.split_at(line.len() / 2);
+        Log::append(&path, one);
+        assert_eq!(new_in(&mut follower), [0; 0]);
+        Log::append(&path, two);
+        assert_eq!(new_in(&mut follower), [2]);
+        // What a dead writer left is passed over.
+        Log::append(&path, b"{\"v\":1,\"seq\":\n\n");
+        log.grow(1);
+        assert_eq!(new_in(&mut follower), [3]);
+    }
+
+    #[test]
+    fn a_writer_that_takes_its_line_back_is_followed_on() {
+        let mut log = Log::new();
+        log.grow(2);
+        let mut follower = log.follower(&Filter::default());
+        let (path, line) = log.next("taken back");
+        let size = std::fs::metadata(&path).unwrap().len();
+        log.head.seq -= 1;
+        Log::append(&path, &line);
+        assert_eq!(new_in(&mut follower), [3]);
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(size).unwrap();
+        assert_eq!(new_in(&mut follower), [0; 0]);
+        log.day -= 1;
+        log.grow(1);
+        assert_eq!(new_in(&mut follower), [3]);
+    }
+
+    /// Longer than what is read at once, whole and in the middle of others.
+    #[test]
+    fn a_long_line_is_handed_over_too() {
+        let mut log = Log::new();
+        log.grow(1);
+        let mut follower = log.follower(&Filter::default());
+        let long = "x".repeat(5 * as_length(STEP) / 2);
+        log.grow(1);
+        let (path, line) = log.next(&long);
+        Log::append(&path, &line[..line.len() - 1]);
+        assert_eq!(new_in(&mut follower), [2]);
+        Log::append(&path, b"\n");
+        log.grow(1);
+        assert_eq!(new_in(&mut follower), [3, 4]);
+    }
+}

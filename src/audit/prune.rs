@@ -273,4 +273,34 @@ mod tests {
         assert!(!segment(1).exists());
         verified(folder, key, None).unwrap();
     }
+
+    #[test]
+    fn a_rotation_of_the_keys_brings_a_stub_of_the_new_one() {
+        let (old, new) = (AuditKey::of(&[1; 32]), AuditKey::of(&[2; 32]));
+        let (folder, _) = log(old);
+        let folder = folder.path();
+        assert!(NextStub::write(folder, old, new).unwrap().is_none(), "nothing was pruned");
+        before(folder, "2026-03-01").unwrap().run(folder, old).unwrap();
+        let last_of = |key| match read_stub(folder, key).unwrap() {
+            Some(Ok(stub)) => Some(stub.head.seq),
+            Some(Err(())) => None,
+            None => panic!("there is no stub"),
+        };
+        let next = NextStub::write(folder, old, new).unwrap().unwrap();
+        // A rotation may stop here, before the vault has the new key or after.
+        assert_eq!((last_of(old), last_of(new)), (Some(6), Some(6)));
+        next.put_in_place().unwrap();
+        assert!(!folder.join(NEXT_STUB).exists());
+        assert_eq!((last_of(old), last_of(new)), (None, Some(6)));
+        assert!(NextStub::write(folder, old, new).unwrap().is_none(), "one that is not what was written");
+    }
+
+    #[test]
+    fn a_stub_that_can_not_be_read_is_not_none() {
+        let (folder, key) = (tempfile::tempdir().unwrap(), AuditKey::of(&[1; 32]));
+        assert!(read_stub(folder.path(), key).unwrap().is_none());
+        std::fs::create_dir(folder.path().join(STUB)).unwrap();
+        let said = read_stub(folder.path(), key).unwrap_err().to_string();
+        assert!(said.contains("pruned.json"), "{said}");
+    }
 }

@@ -142,6 +142,8 @@ mod tests {
         assert!(!pins.add(&name, 2));
         assert_eq!(pins.version(&name), Some(1));
         assert_eq!(pins.version(&"C".parse().unwrap()), None);
+        let all: Vec<_> = pins.versions().iter().map(|(name, version)| (name.to_string(), *version)).collect();
+        assert_eq!(all, [("A".into(), 1), ("B".into(), 7), ("slack/marketing".into(), u32::MAX)]);
     }
 
     #[test]

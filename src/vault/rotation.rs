@@ -155,6 +155,13 @@ mod tests {
     }
 
     #[test]
+    fn now_is_the_second_that_it_is() {
+        let seconds = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let (before, now, after) = (seconds(), now(), seconds());
+        assert!(before <= now && now <= after, "{before} {now} {after}");
+    }
+
+    #[test]
     fn text_and_code_round_trip() {
         for text in ["30d", "1d", "3650d", "monthly", "quarterly", "yearly"] {
             let rotation: Rotation = text.parse().unwrap();

@@ -118,8 +118,8 @@ fn names(names: &[&str]) -> BTreeSet<SecretName> {
 }
 
 /// What comes of it where the folder can't be looked into any more, as after privileges were given up.
-pub(crate) fn without_right_to<T: Send>(folder: &Path, act: impl FnOnce() -> T + Send) -> T {
-    let set_mode = |mode| std::fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+pub(crate) fn without_right_to<T: Send>(path: &Path, act: impl FnOnce() -> T + Send) -> T {
+    let set_mode = |mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     set_mode(0o000);
     let unprivileged = || {
         // For root, of this thread alone; others have no right as it is.
@@ -381,6 +381,20 @@ fn who_opened_a_vault_knows_whether_it_was_replaced_and_by_which() {
 }
 
 #[test]
+fn what_is_put_in_the_place_of_a_vault_is_not_followed_and_not_waited_for() {
+    let kit = Kit::new();
+    let arena = Arena::new().unwrap();
+    let vault = kit.open(&arena);
+    let (path, away) = (&kit.instance.vault, kit.instance.vault.with_extension("away"));
+    std::fs::rename(path, &away).unwrap();
+    std::os::unix::fs::symlink(&away, path).unwrap();
+    assert!(!vault.log_key().is_current(), "a link to the vault that was opened");
+    std::fs::remove_file(path).unwrap();
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(!vault.log_key().is_current(), "a pipe that nobody writes to");
+}
+
+#[test]
 fn who_gave_up_the_right_to_look_knows_whether_the_file_was_replaced() {
     let kit = Kit::new();
     let contents = kit.fill(1);
@@ -393,6 +407,13 @@ fn who_gave_up_the_right_to_look_knows_whether_the_file_was_replaced() {
     };
     let vault = kit.open(&arena);
     assert!(is_current(vault.log_key()));
+    // The folder can be looked at, the file can't.
+    std::fs::set_permissions(kit.instance.vault.parent().unwrap(), Permissions::from_mode(0o711)).unwrap();
+    let key = vault.log_key();
+    without_right_to(&kit.instance.vault, || {
+        assert!(std::fs::read(&kit.instance.vault).is_err());
+        assert!(key.is_current());
+    });
     // By one under the same keys, which can't be told.
     vault.replace(&kit.lock(), &contents).unwrap();
     assert!(vault.log_key().is_current() && !is_current(vault.log_key()));
