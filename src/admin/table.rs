@@ -45,6 +45,12 @@ impl Printer {
 
     /// Prints what has been pushed since.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
+        let mut out = std::io::stdout();
+        out.write_all(self.text().as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    fn text(&mut self) -> String {
         for (row, _) in &self.rows {
             self.widths.resize(self.widths.len().max(row.len()), 0);
             for (width, cell) in self.widths.iter_mut().zip(row) {
@@ -66,9 +72,7 @@ impl Printer {
             text.truncate(start + text.get(start..).unwrap_or_default().trim_end().len());
             text.push_str(after);
         }
-        let mut out = std::io::stdout();
-        out.write_all(text.as_bytes())?;
-        Ok(out.flush()?)
+        text
     }
 }
 
@@ -93,4 +97,24 @@ pub(super) fn print(headings: &[&str], rows: &[Vec<String>]) -> Result<(), Error
 pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
     Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_two_blanks_apart_only_get_wider_and_steer_no_terminal() {
+        let mut printer = Printer { colors: true, ..Printer::new(&["NAME", "WHAT", "END"]) };
+        let mut push = |cells: [&str; 3], tone| {
+            printer.push(cells.map(str::to_owned).to_vec(), tone).unwrap();
+            printer.text()
+        };
+        assert_eq!(push(["a", "b", "c"], Tone::Plain), "NAME  WHAT  END\na     b     c\n");
+        // Two columns wide each, no column wide, one to be escaped.
+        assert_eq!(push(["鍵鍵鍵", "e\u{301}", "\u{1b}[2J"], Tone::Plain), "鍵鍵鍵  e\u{301}     \\u{1b}[2J\n");
+        assert_eq!(push(["a", "", ""], Tone::Alarm), "\u{1b}[31ma\u{1b}[0m\n");
+        assert_eq!(push(["", "b", "c"], Tone::Plain), "        b     c\n");
+        assert_eq!(printer.text(), "");
+    }
 }

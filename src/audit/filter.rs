@@ -148,6 +148,8 @@ fn ago(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::{Head, write_line};
+    use super::super::{Entry, Event, Origin, Outcome};
     use super::*;
 
     #[test]
@@ -165,12 +167,36 @@ mod tests {
             ("yesterday", false, "2026-03-06T00:00:00Z"),
             ("yesterday", true, "2026-03-07T00:00:00Z"),
             ("now", false, "2026-03-07T09:15:02.5Z"),
+            ("10s", false, "2026-03-07T09:14:52.5Z"),
+            ("3650d", false, "2016-03-09T09:15:02.5Z"),
+            ("145999d", false, "1626-06-13T09:15:02.5Z"),
         ] {
             assert_eq!(parse_time(text, now, end).unwrap().to_string(), expected, "{text}");
         }
-        for text in ["", "tomorrow", "2026-02-30", "2026-03", "03/01/2026", "h", "-2h", "2 h", "99999999999999999999d"]
-        {
+        for text in [
+            "", "tomorrow", "2026-02-30", "2026-03", "03/01/2026", "h", "-2h", "2 h", "99999999999999999999d",
+            "146000d",
+        ] {
             assert!(parse_time(text, now, false).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_line_fits_from_its_own_time_on_and_not_up_to_it() {
+        let mut head = Head::start();
+        head.time = "2026-03-07T09:15:02.500000Z".into();
+        let entry = Entry::new(Event::SECRET_SET, Outcome::Done);
+        let mut line = Vec::new();
+        let origin = Origin::of_this_process();
+        write_line(&mut line, &entry, &mut head, &origin, "i", None).unwrap();
+        let fits = |since: Option<&str>, until: Option<&str>| {
+            let time = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+            let filter = Filter { since: time(since), until: time(until), ..Filter::default() };
+            Matcher::new(&filter).fitting(&line) == line
+        };
+        let (before, at, after) =
+            ("2026-03-07T09:15:02.499999Z", "2026-03-07T09:15:02.5Z", "2026-03-07T09:15:02.500001Z");
+        assert!(fits(Some(before), Some(after)) && fits(Some(at), None));
+        assert!(!fits(Some(after), None) && !fits(None, Some(at)) && !fits(None, Some(before)));
     }
 }

@@ -1,4 +1,4 @@
-//! Reads all lines of a log in blocks, on all cores, and hands over what comes of them in order.
+//! Reads all lines of a log in blocks, on several cores, and hands over what comes of them in order.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::segments::segments;
 use crate::instance::read_up_to;
 use crate::memory::Mapped;
 
-/// How much is read at once: as measured, less costs more wake-ups, and more leaves a core's cache.
+/// How much is read at once: as measured, less is more to do for each, and more leaves a core's cache.
 const BLOCK: u64 = 1 << 20;
 /// How much is looked at in maps at once by all cores together: more is a little faster, and counts as resident.
 const WINDOWS: u64 = 12 << 20;
@@ -130,7 +130,7 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part>, Error> {
     segments(folder)?.into_iter().map(Part::whole).collect()
 }
 
-/// Calls `work` with the lines of each block, on all cores, and `take` with what it gives, in the
+/// Calls `work` with the lines of each block, on several cores, and `take` with what it gives, in the
 /// order of the lines: one call at a time, by whichever thread finds one due.
 /// Memory does not grow with the log.
 pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
@@ -142,7 +142,7 @@ pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (cores, maps) = match access {
         Access::Read => (cores.min(16), Vec::new()),
-        // With smaller windows, threads would drop what their neighbors look at; and memory is not much faster.
+        // The more windows, the smaller they are, and the more a thread drops of what its neighbors look at (`Mapped`).
         Access::Map => (cores.min(4), parts.iter().map(Part::mapped).collect()),
     };
     let mut blocks = Vec::new();
@@ -160,10 +160,16 @@ pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
     let (turns, taken) = (Mutex::new(turns), Condvar::new());
     let run = || {
         let mut buffer = Vec::new();
+        // The others end as well, and the scope passes the panic on.
+        let _alarm = OnPanic(|| {
+            if let Ok(mut turns) = turns.lock() {
+                turns.taken = blocks.len();
+            }
+            taken.notify_all();
+        });
         // A slow thread holds up the others only once they are far ahead: what they found waits in memory for its turn.
         let is_far_ahead =
-            |turns: &mut Turns<_, _, _>| turns.begun >= turns.taken + 4 * cores && turns.failed.is_none();
-        // Where another thread has panicked, the scope passes that on.
+            |turns: &mut Turns<_, _, _>| turns.begun >= turns.taken + 2 * cores && turns.failed.is_none();
         while let Some(mut guard) = turns.lock().ok().and_then(|turns| taken.wait_while(turns, is_far_ahead).ok()) {
             let at = guard.begun;
             let Some((part, range, mapped)) = blocks.get(at).filter(|_| guard.failed.is_none()) else { return };
@@ -185,11 +191,24 @@ pub(super) fn scan<'p, T: Send, E: From<Error> + Send>(
             guard.take = Some(take);
         }
     };
-    match cores {
-        1 => run(),
-        _ => std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(run)))),
+    let spawned = std::thread::scope(|scope| {
+        let threads = if cores > 1 { cores } else { 0 };
+        (0..threads).filter(|_| std::thread::Builder::new().spawn_scoped(scope, run).is_ok()).count()
+    });
+    if spawned == 0 {
+        run();
     }
     turns.into_inner().ok().and_then(|turns| turns.failed).map_or(Ok(()), Err)
+}
+
+struct OnPanic<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
 }
 
 /// Whose turn it is.
@@ -290,6 +309,59 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn log_of(text: &str) -> (tempfile::TempDir, Vec<Part>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("access-2026-03.jsonl"), text).unwrap();
+        let parts = parts(folder.path()).unwrap();
+        (folder, parts)
+    }
+
+    #[test]
+    fn a_scan_of_nothing_ends() {
+        let nothing = |_: &Part, _| -> Result<(), Error> { panic!("there are no lines") };
+        scan(&[], Access::Map, <[u8]>::len, nothing).unwrap();
+        scan(&log_of("").1, Access::Read, <[u8]>::len, nothing).unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_can_not_be_read_ends_the_scan_in_its_turn() {
+        let (_folder, mut parts) = log_of(&"x\n".repeat(2_000_000));
+        let broken = Part { file: File::open("/").unwrap(), ..Part::whole(parts[0].path.clone()).unwrap() };
+        parts.push(broken);
+        let mut seen = 0;
+        let result = scan(&parts, Access::Read, <[u8]>::len, |_, length| {
+            seen += length;
+            Ok::<_, Error>(())
+        });
+        assert!(result.unwrap_err().to_string().contains("access-2026-03.jsonl"));
+        assert_eq!(seen, 4_000_000, "all of the segment before");
+    }
+
+    /// Others go on meanwhile, but not far.
+    #[test]
+    fn what_is_taken_slowly_is_taken_in_order() {
+        let (_folder, parts) = log_of(&"x\n".repeat(20_000_000));
+        let (begun, mut seen) = (std::sync::atomic::AtomicUsize::new(0), 0);
+        let count = |_: &[u8]| begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        scan(&parts, Access::Read, count, |_, _| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            seen += 1;
+            let ahead = begun.load(std::sync::atomic::Ordering::Relaxed) - seen;
+            assert!(ahead <= 2 * 16 + 16, "{ahead}");
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        assert_eq!(seen, 39);
+    }
+
+    #[test]
+    fn a_panic_of_one_thread_ends_them_all() {
+        let (_folder, parts) = log_of(&"x\n".repeat(60_000_000));
+        let panics = |_: &Part, _| -> Result<(), Error> { panic!("as a test wants it") };
+        let scan = || scan(&parts, Access::Read, <[u8]>::len, panics);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(scan)).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finding records: the cost follows what is asked, not how large the log is.
 //!
 //! Lines are in the order of their times, so that bounds of time are found by halving; within
-//! them, the texts that each wanted line holds are searched for in whole blocks, on all cores. No
+//! them, the texts that each wanted line holds are searched for in whole blocks, on several cores. No
 //! line is taken apart.
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use super::scan::{Access, Part, parts, scan, steps};
 use super::{Error, Filter};
 
 /// How much is read at once to look for a record: a few of them.
-const NEAR: u64 = 4 << 10;
+const PROBE: u64 = 4 << 10;
 
 /// Calls `found` with each line that fits, newline included and untouched, oldest first. Lines that
 /// are no records are passed over: `verify` is what tells of them.
@@ -53,7 +53,7 @@ impl Part {
         let (mut low, mut high) = (0, self.size);
         // Invariant: records that begin before `low` are too early, those from `high` on are not.
         while low < high {
-            let middle = if high - low > NEAR { low + (high - low) / 2 } else { low };
+            let middle = if high - low > PROBE { low + (high - low) / 2 } else { low };
             match self.record_from(middle, high)? {
                 Some((_, end, found)) if *found < *time => low = end,
                 // Nothing that begins between the middle and there is a record.
@@ -68,7 +68,7 @@ impl Part {
     /// The first record that begins at or after `from` and before `limit`: start, end, time.
     fn record_from(&self, from: u64, limit: u64) -> Result<Option<(u64, u64, String)>, Error> {
         let mut buffer = Vec::new();
-        for range in steps(from..limit, NEAR) {
+        for range in steps(from..limit, PROBE) {
             let (mut start, lines) = self.lines(&range, &mut buffer)?;
             for line in lines.split_inclusive(|&byte| byte == b'\n') {
                 let end = start + line.len() as u64;
@@ -110,6 +110,13 @@ mod tests {
             write_line(&mut out, &entry, &mut head, &origin, "i", None).unwrap();
             if junk && number % 7 == 0 {
                 out.extend_from_slice(b"{\"v\":1,\"seq\":\n\n");
+            }
+            if junk && number % 50 == 0 {
+                // Longer than what is looked at at once; and the log ends in the midst of a line.
+                out.extend_from_slice(&[&[b'x'; 3 * PROBE as usize][..], b"\n"].concat());
+            }
+            if junk && number == count - 1 {
+                out.extend_from_slice(b"{\"v\":1,\"seq\":3,\"time\":\"2026-0");
             }
             use std::io::Write;
             let path = folder.path().join(name_for(&head.time));

@@ -71,6 +71,24 @@ pub struct Supervised {
     since: Instant,
 }
 
+/// How an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this exit status, or 128+n if signal n ended it.
+    With(u8),
+    /// It could not be learned.
+    Unknown,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        match end {
+            End::With(status) => Self::from(status),
+            End::Unknown => Self::from(Status::Other as u8),
+        }
+    }
+}
+
 /// Without `--supervise`, nothing. With it, forks; the supervisor comes back once the agent has
 /// taken its values: until then the two share the arena.
 pub fn start(site: &Site<'_>) -> Result<Side, Failure> {
@@ -150,18 +168,19 @@ impl Supervised {
     /// Waits for the agent's end, passing on signals meanwhile; records it; ends as the agent did.
     /// The arena of the launch is gone by now: its key is not needed, and a new one is used.
     pub fn wait(self, site: Site<'_>) -> ExitCode {
-        let status = self.serve();
+        let end = self.serve();
         match Arena::new() {
-            Ok(arena) => self.record_end(&site.without_key(), status, &arena),
+            Ok(arena) => self.record_end(&site.without_key(), end, &arena),
             Err(error) => warn(&format!("the agent's end could not be recorded: {error}")),
         }
-        ExitCode::from(status)
+        end.into()
     }
 
-    /// Records the agent's end. A launch that failed has put its reason on record itself.
-    pub(super) fn record_end<'a>(&self, site: &Site<'a>, status: u8, arena: &'a Arena) {
+    /// Records the agent's end, if it is known. A launch that failed has put its reason on record itself.
+    pub(super) fn record_end<'a>(&self, site: &Site<'a>, end: End, arena: &'a Arena) {
         let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if self.ran
+        if let End::With(status) = end
+            && self.ran
             && let Err(error) = site.agent_ended(&self.origin, status, milliseconds, arena)
         {
             warn(&format!("the agent's end could not be recorded: {error}"));
@@ -201,11 +220,10 @@ impl Supervised {
         let _ = memory::send_signal(self.child, number);
     }
 
-    /// The agent's exit status, or 128+n if signal n ended it.
-    fn serve(&self) -> u8 {
+    fn serve(&self) -> End {
         loop {
-            if let Some(status) = self.reap() {
-                return status;
+            if let Some(end) = self.reap() {
+                return end;
             }
             let _ = poll(&mut [PollFd::new(self.signals(), PollFlags::POLLIN)], PollTimeout::NONE);
             while let Some((number, by_a_process)) = self.next_signal() {
@@ -218,15 +236,15 @@ impl Supervised {
         }
     }
 
-    /// Takes in every child that changed; the agent's status if it has ended.
-    pub(super) fn reap(&self) -> Option<u8> {
+    /// Takes in every child that changed; the agent's end if it has ended.
+    pub(super) fn reap(&self) -> Option<End> {
         let mut failed = false;
         loop {
             match memory::changed_child() {
                 Ok(None) => return None,
-                Ok(Some((pid, Change::Exited(code)))) if pid == self.child => return Some(code),
+                Ok(Some((pid, Change::Exited(code)))) if pid == self.child => return Some(End::With(code)),
                 Ok(Some((pid, Change::Killed(number)))) if pid == self.child => {
-                    return Some(number.saturating_add(128));
+                    return Some(End::With(number.saturating_add(128)));
                 }
                 Ok(Some((pid, Change::Stopped))) if pid == self.child => {
                     // The shell that waits for us is to see it; SIGCONT comes to the whole group,
@@ -235,13 +253,16 @@ impl Supervised {
                 }
                 // An orphan of the agent's.
                 Ok(Some(_)) => {}
-                // The SIGCHLD that led here may be taken already, so that this must not be waited out. If the agent
-                // still runs, it is killed as this process ends.
-                Err(errno) if failed => {
+                // The SIGCHLD that led here may be taken already, so that this must not be waited out.
+                Err(_) if !failed => failed = true,
+                Err(errno) => {
                     warn(&format!("what became of the agent is not known: {errno}"));
-                    return Some(Status::Other as u8);
+                    // Nobody is to run on unsupervised. Without children, its number may be another process's.
+                    if errno != Errno::ECHILD {
+                        self.send(Signal::SIGKILL as i32);
+                    }
+                    return Some(End::Unknown);
                 }
-                Err(_) => failed = true,
             }
         }
     }

@@ -14,7 +14,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 /// The kernel maps what is near a page that is touched, too, but never beyond a table of pages: as much as one has at
 /// 4 KiB a page.
-const NEAR: usize = 2 << 20;
+const AROUND: usize = 2 << 20;
 
 /// The beginning of a file that others only append to, mapped to be read (mmap(2)).
 ///
@@ -36,7 +36,9 @@ impl Mapped {
     pub fn new(file: &File, length: u64) -> Result<Self, Errno> {
         static HANDLER: Once = Once::new();
         HANDLER.call_once(end_on_sigbus);
-        let length = usize::try_from(length).ok().and_then(NonZeroUsize::new).ok_or(Errno::EINVAL)?;
+        // No slice is longer than an isize counts.
+        let length = isize::try_from(length).ok().and_then(|length| NonZeroUsize::new(length.cast_unsigned()));
+        let length = length.ok_or(Errno::EINVAL)?;
         // SAFETY: a new mapping, at a place that the kernel chooses, overlaps nothing.
         let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) }?;
         Ok(Self { start, length })
@@ -53,7 +55,7 @@ impl Mapped {
         let all = unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<u8>(), self.length.get()) };
         let seen = look(all.get(start..end).unwrap_or_default());
         // Unlike munmap(2), it does not keep other threads from mapping what they want.
-        self.advise(start.saturating_sub(NEAR), end.saturating_add(NEAR), MmapAdvise::MADV_DONTNEED);
+        self.advise(start.saturating_sub(AROUND), end.saturating_add(AROUND), MmapAdvise::MADV_DONTNEED);
         seen
     }
 

@@ -163,14 +163,26 @@ fn in_a_supervisor_that_masks() {
 fn in_a_supervisor_that_asks_what_became_of_its_agent() {
     for option in ["--supervise", "--mask"] {
         let scene = Scene::new("supervisor, an agent that takes its time", &["--fence", "off", option]);
-        std::fs::write(scene.out.path().join("wait"), "").unwrap();
+        let file = |name: &str| scene.out.path().join(name);
+        std::fs::write(file("wait"), "").unwrap();
         for error in errors_of("wait4") {
-            let run = scene.run(&[&format!("wait4:error={error}:when=2")]).unwrap();
-            assert_eq!(scene.judge(&run, Place::Later), Ok(Outcome::Ran), "{option}, {error}");
-            let run = scene.run(&[&format!("wait4:error={error}:when=2+")]).unwrap();
+            // How often it asks before the end depends on how the agent's output comes.
+            let outcome = |number: usize| {
+                let run = scene.run(&[&format!("wait4:error={error}:when={number}")]).unwrap();
+                scene.judge(&run, Place::Later).unwrap()
+            };
+            let last = (2..).find(|number| outcome(*number) == Outcome::NotReached).unwrap();
+            assert!(last > 2, "{option}, {error}: it never asked");
+            let _ = std::fs::remove_file(file("late"));
+            let run = scene.run(&[&format!("wait4:error={error}:when=1+")]).unwrap();
             let said = text(&run.output.stderr);
             assert_eq!(run.output.status.code(), Some(125), "{option}, {error}: {said}");
             assert!(said.contains("what became of the agent is not known: "), "{option}, {error}: {said}");
+            let events: Vec<&str> = run.events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+            assert_eq!(events, ["secret.access"], "{option}, {error}: an end that is not known is not on record");
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            assert!(!file("late").exists(), "{option}, {error}: the agent runs on");
+            scene.goes_on().unwrap();
         }
     }
 }
@@ -394,7 +406,7 @@ impl Scene {
              {{ grep -E '^(Sig(Blk|Ign)|NoNewPrivs|Uid|Gid|Groups)' /proc/self/status; ulimit -c; }} >{shown}/status\n\
              cat {covered} {parts}/runs/* {parts}/chains/* >{shown}/covered 2>/dev/null\n\
              echo \"got $A\"\n\
-             if test -e {shown}/wait; then exec >&- 2>&-; sleep 0.5; fi\n\
+             if test -e {shown}/wait; then exec >&- 2>&-; sleep 0.7; echo >{shown}/late; fi\n\
              exit {STATUS}\n",
             parts = parts.path().display()
         );

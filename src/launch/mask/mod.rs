@@ -70,7 +70,7 @@ pub fn relay<'a>(
     let Masking { wanted, table, buffers } = masking.ok_or_else(nothing)?;
     let matcher = Matcher::new(wanted.iter().map(|(form, mark)| (*form, mark.as_slice())), table);
     let mut relay = Relay::new(plumbing, &matcher, buffers);
-    let status = relay.serve(&agent);
-    agent.record_end(site, status, arena);
-    Ok(ExitCode::from(status))
+    let end = relay.serve(&agent);
+    agent.record_end(site, end, arena);
+    Ok(end.into())
 }

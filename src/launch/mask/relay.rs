@@ -10,6 +10,7 @@ use nix::unistd::{read, write};
 use super::Matcher;
 use super::plumbing::{Ends, Plumbing, Stream, Terminal};
 use crate::launch::Supervised;
+use crate::launch::supervise::End;
 
 /// How much is read at once.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -44,11 +45,11 @@ impl<'a, 'm> Relay<'a, 'm> {
         Self { channels, matcher, terminal, keys }
     }
 
-    /// Until the agent has ended and what it wrote is passed on; its status.
-    pub(super) fn serve(&mut self, agent: &Supervised) -> u8 {
-        let status = loop {
-            if let Some(status) = agent.reap() {
-                break status;
+    /// Until the agent has ended and what it wrote is passed on.
+    pub(super) fn serve(&mut self, agent: &Supervised) -> End {
+        let end = loop {
+            if let Some(end) = agent.reap() {
+                break end;
             }
             let ready = self.wait(agent.signals());
             self.pass_signals(agent);
@@ -62,7 +63,7 @@ impl<'a, 'm> Relay<'a, 'm> {
             channel.drain(self.matcher);
         }
         self.terminal = None;
-        status
+        end
     }
 
     /// Waits until something can go on; which channels can be read.
