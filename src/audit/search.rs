@@ -164,6 +164,36 @@ mod tests {
         }
     }
 
+    /// And no more is looked at than what they allow, but for what is no record.
+    #[test]
+    fn bounds_of_time_are_found_to_the_line() {
+        for (count, junk) in [(1, false), (3000, false), (3000, true)] {
+            let folder = log(count, junk);
+            for part in parts(folder.path()).unwrap() {
+                let text = std::fs::read(&part.path).unwrap();
+                let mut at = 0;
+                let mut records = Vec::new();
+                for line in text.split_inclusive(|&byte| byte == b'\n') {
+                    if let Some(record) = Record::parse(line) {
+                        records.push((at, at + line.len() as u64, record.time));
+                    }
+                    at += line.len() as u64;
+                }
+                let bounds = records.iter().step_by(97).flat_map(|(.., time)| [time.clone(), time.replace(".0", ".1")]);
+                for time in bounds.chain(["2000".into(), "3000".into()]) {
+                    let early = records.iter().take_while(|(.., of)| *of < time).count();
+                    let after = early.checked_sub(1).map_or(0, |last| records[last].1);
+                    let before = records.get(early).map_or(part.size, |first| first.0);
+                    let found = part.first_line_from(&time).unwrap();
+                    assert!(
+                        (after..=before).contains(&found),
+                        "{count} {junk} {time}: {found}, not {after} to {before}"
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_name_is_found_in_its_field_alone() {
         let folder = log(300, true);
