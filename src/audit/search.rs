@@ -48,34 +48,31 @@ impl Part {
     }
 
     /// Where the first line begins whose time is not before this one (RFC 3339, UTC, six decimals:
-    /// texts in the order of the times).
+    /// texts in the order of the times), or what before it is no record.
     fn first_line_from(&self, time: &str) -> Result<u64, Error> {
         let (mut low, mut high) = (0, self.size);
         // Invariant: records that begin before `low` are too early, those from `high` on are not.
         while low < high {
             let middle = if high - low > PROBE { low + (high - low) / 2 } else { low };
             match self.record_from(middle, high)? {
-                Some((_, end, found)) if *found < *time => low = end,
-                // Nothing that begins between the middle and there is a record.
-                _ if middle > low => high = middle,
-                Some((start, ..)) => return Ok(start),
-                None => break,
+                Some((end, found)) if *found < *time => low = end,
+                // Nothing that begins from the middle on is too early.
+                _ => high = middle,
             }
         }
-        Ok(high.max(low))
+        Ok(low)
     }
 
-    /// The first record that begins at or after `from` and before `limit`: start, end, time.
-    fn record_from(&self, from: u64, limit: u64) -> Result<Option<(u64, u64, String)>, Error> {
+    /// The first record that begins at or after `from` and before `limit`: its end, its time.
+    fn record_from(&self, from: u64, limit: u64) -> Result<Option<(u64, String)>, Error> {
         let mut buffer = Vec::new();
         for range in steps(from..limit, PROBE) {
-            let (mut start, lines) = self.lines(&range, &mut buffer)?;
+            let (mut end, lines) = self.lines(&range, &mut buffer)?;
             for line in lines.split_inclusive(|&byte| byte == b'\n') {
-                let end = start + line.len() as u64;
+                end += line.len() as u64;
                 if let Some(time) = line.strip_suffix(b"\n").and_then(time_of_record) {
-                    return Ok(Some((start, end, time.to_owned())));
+                    return Ok(Some((end, time.to_owned())));
                 }
-                start = end;
             }
         }
         Ok(None)
