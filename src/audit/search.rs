@@ -186,6 +186,11 @@ mod tests {
                         (after..=before).contains(&found),
                         "{count} {junk} {time}: {found}, not {after} to {before}"
                     );
+                    if let Ok(time) = time.parse() {
+                        let filter = |since, until| Matcher::new(&Filter { since, until, ..Filter::default() });
+                        assert_eq!(part.within(&filter(Some(time), None)).unwrap(), found..part.size);
+                        assert_eq!(part.within(&filter(None, Some(time))).unwrap(), 0..found);
+                    }
                 }
             }
         }
