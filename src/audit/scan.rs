@@ -276,10 +276,11 @@ mod tests {
         let mut text = Vec::new();
         let mut starts = Vec::new();
         for (number, length) in lengths.iter().cycle().take(40).enumerate() {
-            starts.push((text.len() as u64, number));
+            let start = text.len();
             text.extend(format!("{number} ").into_bytes());
             text.resize(text.len() + length, b'x');
             text.push(b'\n');
+            starts.push((start, number, text.len()));
         }
         for open in [false, true] {
             let text = if open { &text[..text.len() - 1] } else { &text[..] };
@@ -292,12 +293,13 @@ mod tests {
                     let mut found = Vec::new();
                     each_line(lines, None, |line| {
                         let number = line.split(|&byte| byte == b' ').next().unwrap();
-                        found.push(std::str::from_utf8(number).unwrap().parse::<usize>().unwrap());
+                        found.push((std::str::from_utf8(number).unwrap().parse::<usize>().unwrap(), line.len()));
                     });
                     found
                 };
-                let expected: Vec<usize> =
-                    starts.iter().filter(|(start, _)| range.contains(start)).map(|(_, number)| *number).collect();
+                let begun = starts.iter().filter(|(start, ..)| range.contains(&(*start as u64)));
+                let expected: Vec<_> =
+                    begun.map(|&(start, number, end)| (number, end.min(text.len()) - start)).collect();
                 for access in [Access::Read, Access::Map] {
                     let mut seen = Vec::new();
                     scan(&parts, access, work, |_, found| {
@@ -308,6 +310,30 @@ mod tests {
                     assert_eq!(seen, expected, "{range:?} {open} {access:?}");
                 }
             }
+        }
+    }
+
+    /// Lines as a log has them, so that windows of maps end in the midst of lines that they hold.
+    #[test]
+    fn each_line_is_seen_once_and_in_order_in_maps() {
+        let line = |number: usize| format!("{number} {}\n", "x".repeat(number * 7919 % 1000));
+        let text: String = (0..60_000).map(line).collect();
+        let (_folder, mut parts) = log_of(&text);
+        assert!(text.len() as u64 > 2 * WINDOWS);
+        for start in [0, 1, 3_000_000, 20_000_001] {
+            let at = text[..as_length(start)].rfind('\n').map_or(0, |newline| newline + 1);
+            let at = if start == at as u64 { at } else { at + text[at..].find('\n').unwrap() + 1 };
+            let mut number = text[at..].split(' ').next().unwrap().parse().unwrap();
+            parts[0].range = start..parts[0].size;
+            scan(&parts, Access::Map, <[u8]>::to_vec, |_, lines| {
+                for found in lines.split_inclusive(|&byte| byte == b'\n') {
+                    assert!(found == line(number).as_bytes(), "{start}: line {number}");
+                    number += 1;
+                }
+                Ok::<_, Error>(())
+            })
+            .unwrap();
+            assert_eq!(number, 60_000);
         }
     }
 
