@@ -180,7 +180,7 @@ fn in_a_supervisor_that_asks_what_became_of_its_agent() {
             assert!(said.contains("what became of the agent is not known: "), "{option}, {error}: {said}");
             let events: Vec<&str> = run.events.iter().map(|event| event["event"].as_str().unwrap()).collect();
             assert_eq!(events, ["secret.access"], "{option}, {error}: an end that is not known is not on record");
-            std::thread::sleep(std::time::Duration::from_secs(1));
+            std::thread::sleep(std::time::Duration::from_millis(1500));
             assert!(!file("late").exists(), "{option}, {error}: the agent runs on");
             scene.goes_on().unwrap();
         }
@@ -406,7 +406,7 @@ impl Scene {
              {{ grep -E '^(Sig(Blk|Ign)|NoNewPrivs|Uid|Gid|Groups)' /proc/self/status; ulimit -c; }} >{shown}/status\n\
              cat {covered} {parts}/runs/* {parts}/chains/* >{shown}/covered 2>/dev/null\n\
              echo \"got $A\"\n\
-             if test -e {shown}/wait; then exec >&- 2>&-; sleep 0.7; echo >{shown}/late; fi\n\
+             if test -e {shown}/wait; then exec >&- 2>&-; sleep 1; echo >{shown}/late; fi\n\
              exit {STATUS}\n",
             parts = parts.path().display()
         );
