@@ -160,6 +160,14 @@ mod tests {
             }
         }
 
+        /// One with so many records, which are not asked for.
+        fn followed(count: u64) -> (Self, Follower) {
+            let mut log = Self::new();
+            log.grow(count);
+            let follower = log.follower(&Filter::default());
+            (log, follower)
+        }
+
         fn follower(&self, filter: &Filter) -> Follower {
             Follower::new(self.folder.path(), filter).unwrap()
         }
@@ -177,9 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_written_later_is_handed_over_once_whatever_month_it_is() {
-        let mut log = Log::new();
-        log.grow(2);
-        let mut follower = log.follower(&Filter::default());
+        let (mut log, mut follower) = Log::followed(2);
         assert_eq!(new_in(&mut follower), [0; 0], "what is there already is not asked for");
         log.grow(1);
         assert_eq!(new_in(&mut follower), [3]);
@@ -193,8 +199,7 @@ mod tests {
 
     #[test]
     fn a_log_that_begins_later_is_followed_from_its_first_line() {
-        let mut log = Log::new();
-        let mut follower = log.follower(&Filter::default());
+        let (mut log, mut follower) = Log::followed(0);
         assert_eq!(new_in(&mut follower), [0; 0]);
         log.grow(5);
         assert_eq!(new_in(&mut follower), [1, 2, 3, 4, 5]);
@@ -220,9 +225,7 @@ mod tests {
 
     #[test]
     fn a_line_is_handed_over_once_it_is_whole() {
-        let mut log = Log::new();
-        log.grow(1);
-        let mut follower = log.follower(&Filter::default());
+        let (mut log, mut follower) = Log::followed(1);
         let (path, line) = log.next("written in two pieces");
         let (one, two) = line.split_at(line.len() / 2);
         Log::append(&path, one);
@@ -237,9 +240,7 @@ mod tests {
 
     #[test]
     fn a_writer_that_takes_its_line_back_is_followed_on() {
-        let mut log = Log::new();
-        log.grow(2);
-        let mut follower = log.follower(&Filter::default());
+        let (mut log, mut follower) = Log::followed(2);
         let (path, line) = log.next("taken back");
         let size = std::fs::metadata(&path).unwrap().len();
         log.head.seq -= 1;
@@ -255,9 +256,7 @@ mod tests {
     /// Longer than what is read at once, whole and in the middle of others.
     #[test]
     fn a_long_line_is_handed_over_too() {
-        let mut log = Log::new();
-        log.grow(1);
-        let mut follower = log.follower(&Filter::default());
+        let (mut log, mut follower) = Log::followed(1);
         let long = "x".repeat(5 * as_length(STEP) / 2);
         log.grow(1);
         let (path, line) = log.next(&long);

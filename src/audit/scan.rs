@@ -57,9 +57,10 @@ impl Part {
     /// What of the range is mapped, and how far: where no writer cuts off again, and a long line may go on.
     fn mapped(&self) -> Option<(Mapped, u64)> {
         let border = self.size.checked_sub(CAN_BECOME_SHORTER + OVERHANG)?.min(self.range.end);
-        let wanted = border > self.range.start;
-        let mapped = wanted.then(|| Mapped::new(&self.file, border + OVERHANG))?;
-        Some((mapped.ok()?, border))
+        if border <= self.range.start {
+            return None;
+        }
+        Some((Mapped::new(&self.file, border + OVERHANG).ok()?, border))
     }
 
     /// Calls `work` with the whole lines that begin within the range.
@@ -392,9 +393,7 @@ mod tests {
 
     #[test]
     fn a_failure_to_take_ends_the_scan() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("access-2026-03.jsonl"), "x\n".repeat(2_000_000)).unwrap();
-        let parts = parts(folder.path()).unwrap();
+        let (_folder, parts) = log_of(&"x\n".repeat(2_000_000));
         let mut taken = 0;
         let result = scan(&parts, Access::Read, <[u8]>::len, |_, _| {
             taken += 1;

@@ -240,21 +240,13 @@ impl Supervised {
     pub(super) fn reap(&self) -> Option<End> {
         let mut failed = false;
         loop {
-            match memory::changed_child() {
-                Ok(None) => return None,
-                Ok(Some((pid, Change::Exited(code)))) if pid == self.child => return Some(End::With(code)),
-                Ok(Some((pid, Change::Killed(number)))) if pid == self.child => {
-                    return Some(End::With(number.saturating_add(128)));
-                }
-                Ok(Some((pid, Change::Stopped))) if pid == self.child => {
-                    // The shell that waits for us is to see it; SIGCONT comes to the whole group,
-                    // or to us, who pass it on.
-                    let _ = kill(getpid(), Signal::SIGSTOP);
-                }
-                // An orphan of the agent's.
-                Ok(Some(_)) => {}
+            let (pid, change) = match memory::changed_child() {
+                Ok(changed) => changed?,
                 // The SIGCHLD that led here may be taken already, so that this must not be waited out.
-                Err(_) if !failed => failed = true,
+                Err(_) if !failed => {
+                    failed = true;
+                    continue;
+                }
                 Err(errno) => {
                     warn(&format!("what became of the agent is not known: {errno}"));
                     // Nobody is to run on unsupervised. Without children, its number may be another process's.
@@ -262,6 +254,17 @@ impl Supervised {
                         self.send(Signal::SIGKILL as i32);
                     }
                     return Some(End::Unknown);
+                }
+            };
+            match change {
+                // An orphan of the agent's.
+                _ if pid != self.child => {}
+                Change::Exited(code) => return Some(End::With(code)),
+                Change::Killed(number) => return Some(End::With(number.saturating_add(128))),
+                Change::Stopped => {
+                    // The shell that waits for us is to see it; SIGCONT comes to the whole group,
+                    // or to us, who pass it on.
+                    let _ = kill(getpid(), Signal::SIGSTOP);
                 }
             }
         }

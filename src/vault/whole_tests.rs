@@ -117,7 +117,7 @@ fn names(names: &[&str]) -> BTreeSet<SecretName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-/// What comes of it where the folder can't be looked into any more, as after privileges were given up.
+/// What comes of it where the folder or file can't be looked into any more, as after privileges were given up.
 pub(crate) fn without_right_to<T: Send>(path: &Path, act: impl FnOnce() -> T + Send) -> T {
     let set_mode = |mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     set_mode(0o000);
