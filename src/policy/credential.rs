@@ -18,22 +18,16 @@ const ISSUED: &[(usize, &[&str])] = &[
 pub fn looks_like_credential(text: &str) -> bool {
     text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----")
         || text.contains("hooks.slack.com/services/T")
-        || ISSUED.iter().any(|(length, prefixes)| prefixes.iter().any(|prefix| contains_issued(text, prefix, *length)))
+        || text.split(|c: char| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' | '.')).any(is_issued)
 }
 
-fn contains_issued(text: &str, prefix: &str, length: usize) -> bool {
-    text.match_indices(prefix).any(|(at, _)| {
-        let starts_word = text.get(..at).is_none_or(|before| !before.ends_with(is_key_character));
-        let rest = text.get(at + prefix.len()..).unwrap_or_default();
-        let body: Vec<char> = rest.chars().take_while(|&c| is_key_character(c)).collect();
+fn is_issued(word: &str) -> bool {
+    ISSUED.iter().any(|(length, prefixes)| {
+        let mut bodies = prefixes.iter().filter_map(|prefix| Some((prefix, word.strip_prefix(prefix)?)));
         // Words joined by dashes ("sk-learn-pipeline-of-mine") have no digit.
-        let digit = body.iter().any(char::is_ascii_digit);
-        starts_word && body.len() >= length && (digit || prefix.starts_with("AGE"))
+        let has_digit = |body: &str| body.contains(|c: char| c.is_ascii_digit());
+        bodies.any(|(prefix, body)| body.len() >= *length && (has_digit(body) || prefix.starts_with("AGE")))
     })
-}
-
-fn is_key_character(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
 #[cfg(test)]
