@@ -13,6 +13,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus,
 };
 
+use super::places::real;
 use super::{Places, Refusal};
 
 /// Everything but the last step, after which this process could not write its own log either.
@@ -38,7 +39,7 @@ pub(super) fn prepare(places: &Places) -> Result<RulesetCreated, Refusal> {
     for folder in &way {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             // Where a link leads is what would be allowed.
-            let Ok(path) = entry.path().canonicalize() else { continue };
+            let Ok(path) = real(&entry.path()) else { continue };
             let is_covered = path.ancestors().any(|above| covered.contains(above));
             if way.contains(&path) || is_covered {
                 continue;

@@ -34,7 +34,7 @@ impl Mounts {
         Self(text.lines().filter_map(mount).collect())
     }
 
-    /// Whether the root folder is a mount point; below chroot(2) it need not be.
+    /// Whether the root folder is among them.
     pub(super) fn have_root(&self) -> bool {
         self.0.iter().any(|mount| mount.at == Path::new("/"))
     }

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::unistd::{getegid, geteuid};
 
-use super::{Cover, Mounts, Places, Refusal};
+use super::{Cover, Places, Refusal};
 
 /// Of the file system over a folder: room for nothing.
 const OPTIONS: &str = "size=4k,nr_inodes=2,mode=0555";
@@ -41,7 +41,7 @@ pub(super) fn enter(places: &Places) -> Result<(), Refusal> {
 
 /// As root: a mount namespace is enough, for the agent that it is meant for has no power over it.
 pub(super) fn enter_as_root(places: &Places) -> Result<(), Refusal> {
-    if !Mounts::of_this_process().map_err(Refusal::Unfit)?.have_root() {
+    if !places.root_is_mounted {
         // What is mounted in a new namespace would appear outside too.
         return Err(Refusal::Unfit("the root folder is no mount point; was it set by chroot?".into()));
     }

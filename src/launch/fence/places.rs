@@ -1,6 +1,11 @@
 //! What a fence has to cover, and whether it can without covering what the agent needs.
 
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::{Cover, Keep, Mounts};
 use crate::instance::{Instance, KeySource};
@@ -13,6 +18,8 @@ pub(super) struct Places {
     pub(super) of_instance: Vec<Cover>,
     /// Doors through which a process outside the fence can be started on the agent's behalf.
     pub(super) doors: Vec<Cover>,
+    /// Whether the root folder is a mount point; below chroot(2) it need not be.
+    pub(super) root_is_mounted: bool,
     /// Where the agent works.
     needed: Vec<PathBuf>,
 }
@@ -20,15 +27,14 @@ pub(super) struct Places {
 impl Places {
     /// Those of this launch; or which of the instance's places the agent needs too.
     pub(super) fn of(site: &Site<'_>, program: &Program) -> Result<Self, String> {
-        let needed = needed(site, program);
-        let mut of_instance = of_instance(&site.instance, &needed)?;
         let mounts = Mounts::of_this_process()?;
-        for path in of_instance.iter().flat_map(|cover| mounts.other_paths(cover.path())).collect::<Vec<_>>() {
-            check_unneeded(&path, &needed)?;
-            of_instance.push(Cover::of(path));
-        }
+        let needed = needed(site, program);
+        let mut of_instance = outermost(of_instance(&site.instance, &needed)?);
+        let elsewhere: Vec<_> = of_instance.iter().flat_map(|cover| mounts.other_paths(cover.path())).collect();
+        of_instance.extend(elsewhere.into_iter().map(Cover::of));
+        of_instance.iter().try_for_each(|cover| check_unneeded(cover.path(), &needed))?;
         let of_instance = outermost(of_instance);
-        Ok(Self { of_instance, doors: outermost(doors(site)), needed })
+        Ok(Self { of_instance, doors: outermost(doors(site)), root_is_mounted: mounts.have_root(), needed })
     }
 
     /// Whether the agent works directly in this folder.
@@ -61,7 +67,7 @@ fn needed(site: &Site<'_>, program: &Program) -> Vec<PathBuf> {
         .chain(site.target().map(|target| target.user.dir.clone()))
         .chain(std::env::current_dir().ok())
         .chain([Path::new(&*program.path.to_string_lossy()).to_owned()])
-        .filter_map(|path| path.canonicalize().ok())
+        .filter_map(|path| real(&path).ok())
         .collect()
 }
 
@@ -80,14 +86,10 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
     let above = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
     let mut folders = vec![instance.folder.clone(), instance.chains.clone(), instance.audit.clone()];
     folders.extend([above(&instance.vault), instance.runs.clone()]);
-    let mut covers = Vec::new();
-    for folder in folders {
-        let folder = real(&folder)?;
-        check_unneeded(&folder, needed)?;
-        covers.push(Cover::Folder(folder));
-    }
+    let mut covers =
+        folders.iter().map(|folder| known(folder).map(Cover::Folder)).collect::<Result<Vec<_>, String>>()?;
     if let KeySource::File(key) = &instance.key {
-        let key = real(key)?;
+        let key = known(key)?;
         let folder = above(&key);
         covers.push(match needed.iter().any(|needed| needed.starts_with(&folder)) {
             true => Cover::File(key),
@@ -98,14 +100,21 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
         && let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY")
     {
         // Alone, for the other credentials may be the agent's.
-        covers.push(Cover::File(real(&Path::new(&folder).join(name))?));
+        covers.push(Cover::File(known(&Path::new(&folder).join(name))?));
     }
     Ok(covers)
 }
 
 /// Where a place of the instance, which was opened by now, really is: without it, it would stay uncovered.
-fn real(path: &Path) -> Result<PathBuf, String> {
-    path.canonicalize().map_err(|error| format!("can't tell where {} is: {error}", path.display()))
+fn known(path: &Path) -> Result<PathBuf, String> {
+    real(path).map_err(|error| format!("can't tell where {} is: {error}", path.display()))
+}
+
+/// The path without symbolic links, as the kernel tells it. realpath(3) asks about each folder on the way, which for all
+/// the places together takes longer than the mounts.
+pub(super) fn real(path: &Path) -> io::Result<PathBuf> {
+    let there = openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    std::fs::read_link(format!("/proc/self/fd/{}", there.as_raw_fd()))
 }
 
 fn doors(site: &Site<'_>) -> Vec<Cover> {
@@ -120,5 +129,5 @@ fn doors(site: &Site<'_>) -> Vec<Cover> {
         candidates.extend(below.iter().map(|name| runtime.join(name)));
         candidates.extend(below.iter().map(|name| Path::new("/run").join(name)));
     }
-    candidates.into_iter().filter_map(|path| path.canonicalize().ok()).map(Cover::of).collect()
+    candidates.into_iter().filter_map(|path| real(&path).ok()).map(Cover::of).collect()
 }
