@@ -3,6 +3,8 @@
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(super) use base16ct::lower::encode_string as hex;
+
 use super::{Error, Origin};
 use crate::vault::{AuditKey, sha256};
 
@@ -230,32 +232,11 @@ pub(super) fn split_mac(line: &[u8]) -> Option<(&[u8], Option<[u8; 32]>)> {
     Some((covered, Some(unhex(digits)?)))
 }
 
-/// Lowercase hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// 64 lowercase digits; others are refused, so that a hash has one text only.
 #[cfg(feature = "admin")]
 pub(super) fn unhex(digits: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: &u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
     let mut bytes = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (place, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *place = digit(high)? << 4 | digit(low)?;
-    }
-    Some(bytes)
+    base16ct::lower::decode(digits, &mut bytes).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

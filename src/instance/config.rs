@@ -1,46 +1,11 @@
 //! instance.json: what an installation consists of. No secret stands in it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use uuid::Uuid;
 
 use super::{Access, Error, KeySource, Tree, kind_of, read_trusted};
-
-/// 128 bits in the usual text form (RFC 9562, section 4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Uuid([u8; 16]);
-
-impl Uuid {
-    /// From its bytes, most significant first.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes, most significant first.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    /// From 8-4-4-4-12 hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let well_formed = text.len() == 36
-            && text.bytes().enumerate().all(|(at, byte)| match at {
-                8 | 13 | 18 | 23 => byte == b'-',
-                _ => byte.is_ascii_hexdigit(),
-            });
-        let number = u128::from_str_radix(&text.replace('-', ""), 16).ok()?;
-        well_formed.then_some(Self(number.to_be_bytes()))
-    }
-}
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = u128::from_be_bytes(self.0);
-        let [b, c, d] = [80, 64, 48].map(|bits| number >> bits & 0xffff);
-        write!(f, "{:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", number >> 96, number & 0xffff_ffff_ffff)
-    }
-}
 
 /// One installation, as its instance.json describes it; paths are resolved against its folder.
 #[derive(Clone, Debug)]
@@ -143,7 +108,11 @@ impl Instance {
             Some(_) => return Err("'version' is not 1; this mentiko reads version 1".into()),
             None => return Err("the field 'version' is missing; it must be 1".into()),
         }
-        let id = Uuid::parse(string(tree, "instance")?)
+        // Of the forms that the crate reads, only the usual one (RFC 9562, section 4) has this length.
+        let id = string(tree, "instance")?;
+        let id = Uuid::try_parse(id)
+            .ok()
+            .filter(|_| id.len() == 36)
             .ok_or("'instance' is not a UUID; take it from a backup, for the vault is sealed under it")?;
         let path = |field| string(tree, field).map(|text| folder.join(text));
         Ok(Self {
@@ -326,6 +295,19 @@ mod tests {
         ] {
             let error = instance(&with_key(key)).unwrap_err();
             assert!(error.contains(part), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_identifier_has_one_form() {
+        let good = with_key(r#"{"source":"passphrase"}"#);
+        assert_eq!(instance(&good.replace(ID, &ID.to_uppercase())).unwrap().id, instance(&good).unwrap().id);
+        let simple = ID.replace('-', "");
+        for other in
+            [format!("{{{ID}}}"), format!("urn:uuid:{ID}"), simple.clone(), format!("{simple}0000"), "x".into()]
+        {
+            let error = instance(&good.replace(ID, &other)).unwrap_err();
+            assert!(error.contains("'instance' is not a UUID"), "{other}: {error}");
         }
     }
 

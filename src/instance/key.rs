@@ -117,7 +117,7 @@ pub fn read_key<'a>(source: &mut impl Read, name: &str, arena: &'a Arena) -> Res
             key.copy_from_slice(buffer.get(..32).unwrap_or_default());
             true
         }
-        (_, 64) => decode_hex(text, key),
+        (_, 64) => base16ct::mixed::decode(text, key).is_ok(),
         _ => false,
     };
     memory::wipe(buffer);
@@ -125,16 +125,6 @@ pub fn read_key<'a>(source: &mut impl Read, name: &str, arena: &'a Arena) -> Res
         true => Ok(InstanceKey::Bytes(key)),
         false => Err(Error::Key(format!("{name} holds neither 32 bytes nor 64 hexadecimal digits"))),
     }
-}
-
-fn decode_hex(text: &[u8], key: &mut [u8; 32]) -> bool {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    for (place, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-        let &[high, low] = pair else { return false };
-        let (Some(high), Some(low)) = (digit(high), digit(low)) else { return false };
-        *place = high << 4 | low;
-    }
-    true
 }
 
 /// Reads to the end, into `buffer` and nowhere else; an error if it does not fit.

@@ -14,7 +14,7 @@ mod trusted;
 
 use std::path::PathBuf;
 
-pub use config::{ApprovalPolicy, AuditSync, Fence, Instance, Policy, Uuid};
+pub use config::{ApprovalPolicy, AuditSync, Fence, Instance, Policy};
 pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
 pub use locate::find;
@@ -30,6 +30,8 @@ pub use replace::PendingKey;
 pub(crate) use replace::{beside, replace_file, replace_with, sync_folder};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::folder_of;
+pub use uuid::Uuid;
+
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
 pub(crate) use trusted::{open_or_make_at, read_up_to};
 

@@ -161,7 +161,7 @@ impl OwnedKey {
 pub fn instance(folder: &Path, id: &str) -> Instance {
     Instance {
         folder: folder.to_owned(),
-        id: Uuid::parse(id).unwrap(),
+        id: Uuid::parse_str(id).unwrap(),
         key: KeySource::Passphrase,
         vault: folder.join("vault"),
         chains: folder.join("chains"),

@@ -465,7 +465,7 @@ impl Forge {
 
     fn kek(vault: &[u8]) -> ([u8; 32], Vec<u8>) {
         let OwnedKey::Bytes(key) = key() else { unreachable!() };
-        let id = Uuid::parse(INSTANCE).unwrap();
+        let id = Uuid::parse_str(INSTANCE).unwrap();
         let info = [&b"mentiko/1 slot"[..], id.as_bytes(), &vault[16..32]].concat();
         let aad = [&b"MENTIKO1"[..], &[1, 0, 0, 0], &vault[16..32], &[1]].concat();
         (derive(&key, &vault[SLOT + 16..SLOT + 48], &info), aad)
