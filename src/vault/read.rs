@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use zeroize::Zeroizing;
 
 use super::bytes::{Malformed, Reader};
 use super::crypto::{self, Key, NONCE, TAG};
@@ -14,7 +13,7 @@ use super::header::{ENTRY, HEADER, Header, MAX_BUCKET, MIN_BUCKET, Unauthenticat
 use super::place::Place;
 use super::{AuditKey, Error, LogKey, Record, RootKey};
 use crate::instance::{self, Access, Instance, InstanceKey, open_with_folder, read_up_to};
-use crate::memory::{Arena, with_wiped_frames};
+use crate::memory::{Arena, wipe, with_wiped_frames};
 use crate::policy::SecretName;
 
 /// How much is read at once at first: the header, and the whole table of up to 256 buckets.
@@ -94,7 +93,7 @@ impl<'a> Vault<'a> {
         Ok(found)
     }
 
-    pub(super) fn ledger_plain(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+    pub(super) fn ledger_plain(&self) -> Result<Plain, Error> {
         let key = || self.root.ledger(&self.header.write_salt, self.header.generation);
         self.unseal(self.header.bucket_count, key)
     }
@@ -125,19 +124,16 @@ impl<'a> Vault<'a> {
     }
 
     /// Reads and authenticates what is sealed at an entry of the table.
-    fn unseal(&self, index: u32, key: impl FnOnce() -> Key) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fn unseal(&self, index: u32, key: impl FnOnce() -> Key) -> Result<Plain, Error> {
         let (offset, length) = self.entry(index)?;
-        let mut bytes = Zeroizing::new(vec![0; length as usize]);
-        self.read_exactly(&mut bytes, offset, index)?;
+        let mut plain = Plain(vec![0; length as usize]);
+        self.read_exactly(&mut plain.0, offset, index)?;
         let damaged = || self.damaged(self.name_of(index));
-        let (nonce, rest) = bytes.split_first_chunk_mut::<NONCE>().ok_or_else(damaged)?;
+        let (nonce, rest) = plain.0.split_first_chunk_mut::<NONCE>().ok_or_else(damaged)?;
         let (sealed, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(damaged)?;
         let aad = self.header.bucket_aad(index);
         with_wiped_frames(|| crypto::open(&key(), nonce, &aad, sealed, tag)).map_err(|_| damaged())?;
-        let end = NONCE + sealed.len();
-        bytes.truncate(end);
-        bytes.drain(..NONCE);
-        Ok(bytes)
+        Ok(plain)
     }
 
     fn read_exactly(&self, bytes: &mut [u8], offset: u64, index: u32) -> Result<(), Error> {
@@ -157,6 +153,24 @@ impl<'a> Vault<'a> {
 
     pub(super) fn damaged(&self, what: String) -> Error {
         Error::Damaged { path: self.path.clone(), what }
+    }
+}
+
+/// What a bucket or the ledger holds, opened in its place between nonce and tag. `zeroize` would wipe it byte by byte, which
+/// takes longer than to decrypt it.
+pub(super) struct Plain(Vec<u8>);
+
+impl Deref for Plain {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.get(NONCE..self.0.len().saturating_sub(TAG)).unwrap_or_default()
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
     }
 }
 

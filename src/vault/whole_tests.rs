@@ -492,7 +492,7 @@ fn the_ledger_keeps_approvals_and_retired_keys() {
     assert_eq!(key.mac(b"line"), crypto::hmac(key.bytes(), &[b"line"]));
     // A change of the contents alone leaves it as it is.
     vault.replace(&kit.lock(), &contents).unwrap();
-    assert_eq!(kit.open(&arena).ledger_plain().unwrap(), ledger.encode().unwrap());
+    assert_eq!(*kit.open(&arena).ledger_plain().unwrap(), **ledger.encode().unwrap());
     assert_eq!(ledger.encode().unwrap().len(), 2 + 2 * 80 + 4 + 3 * (2 + 1 + 8 + 4) + 1 + 5 + 1);
     // It did not grow on the way: that would leave copies of the keys behind.
     let mut ledger = Ledger::empty();
