@@ -213,7 +213,7 @@ fn requests(tree: &Tree, place: &str) -> Result<Vec<Request>, String> {
         Tree::Array(secrets) => {
             secrets.iter().enumerate().map(|(at, secret)| (format!("{place}[{at}]"), None, secret)).collect()
         }
-        Tree::Object(members) if place != "secrets" => {
+        Tree::Object(members) => {
             let place = |variable: &str| format!("{place}.{}", variable.escape_debug());
             members.iter().map(|(variable, secret)| (place(variable), Some(variable.as_str()), secret)).collect()
         }
