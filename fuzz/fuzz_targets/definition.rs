@@ -91,5 +91,5 @@ fuzz_target!(|text: &[u8]| {
         None => assert_eq!(secrets, asked(&value["secrets"]).into_values().collect()),
         Some(_) => assert_eq!(secrets, asked(&value["env"]).into_values().collect()),
     }
-    assert!(definition.variables().iter().all(|variable| !is_reserved(variable.as_str())));
+    assert!(definition.variables().all(|variable| !is_reserved(variable.as_str())));
 });

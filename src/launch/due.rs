@@ -1,5 +1,7 @@
 //! What a launch says of secrets that should have been rotated. It rotates nothing.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -19,25 +21,23 @@ pub(super) fn warn_of_overdue(site: &Site<'_>, contents: &Contents, grants: &[Gr
     }
     let now = Timestamp::now();
     let date = |time| TimeZone::UTC.to_datetime(time).date();
-    let since = |name| Some((name, date(contents.get(name)?.overdue_since(now)?)));
-    let mut overdue: Vec<(&SecretName, Date)> = grants.iter().filter_map(|grant| since(grant.secret())).collect();
-    // By what the line shows, so that the same day has one order.
-    overdue.sort_by_key(|&(name, since)| (since, name));
-    // One secret may be granted for several variables.
-    overdue.dedup();
+    let since = |name| Some((date(contents.get(name)?.overdue_since(now)?), name));
+    // In the order of what the line shows; one secret may be granted for several variables.
+    let mut overdue = BTreeSet::new();
+    overdue.extend(grants.iter().filter_map(|grant| since(grant.secret())));
     if let Some(line) = line(&overdue) {
         site.say_late(line);
     }
 }
 
-fn line(overdue: &[(&SecretName, Date)]) -> Option<String> {
-    let ((first, since), rest) = overdue.split_first()?;
+fn line(overdue: &BTreeSet<(Date, &SecretName)>) -> Option<String> {
+    let (since, first) = overdue.first()?;
     let mut line = format!("{first} is due for rotation since {since}");
-    for (name, since) in rest.iter().take(NAMED - 1) {
+    for (since, name) in overdue.iter().take(NAMED).skip(1) {
         line.push_str(&format!(", {name} since {since}"));
     }
-    match (rest.len(), overdue.len().saturating_sub(NAMED)) {
-        (0, _) => line.push_str(&format!(" (mentiko secret rotate {first})")),
+    match (overdue.len(), overdue.len().saturating_sub(NAMED)) {
+        (1, _) => line.push_str(&format!(" (mentiko secret rotate {first})")),
         (_, 0) => line.push_str(" (mentiko secret rotate NAME)"),
         (_, more) => line.push_str(&format!(" and {more} more (mentiko due)")),
     }
@@ -52,8 +52,7 @@ mod tests {
     fn one_line_however_many() {
         let names: Vec<SecretName> = ["A", "B", "C", "D", "E", "F"].iter().map(|name| name.parse().unwrap()).collect();
         let since: Date = "2026-10-01".parse().unwrap();
-        let all: Vec<_> = names.iter().map(|name| (name, since)).collect();
-        let of = |count: usize| line(&all[..count]).unwrap_or_default();
+        let of = |count| line(&names.iter().take(count).map(|name| (since, name)).collect()).unwrap_or_default();
         assert_eq!(of(0), "");
         assert_eq!(of(1), "A is due for rotation since 2026-10-01 (mentiko secret rotate A)");
         let two = "A is due for rotation since 2026-10-01, B since 2026-10-01";

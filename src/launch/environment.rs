@@ -80,11 +80,9 @@ impl<'a> Environment<'a> {
             granted.extend(plain("SHELL", &user.shell.to_string_lossy()));
             granted.extend(["USER", "LOGNAME"].into_iter().filter_map(|name| plain(name, &user.name)));
         }
-        let taken: BTreeSet<&[u8]> = granted
-            .iter()
-            .map(|variable| name_of(variable.as_ref()))
-            .chain(secrets.iter().map(|secret| secret.variable().as_str().as_bytes()))
-            .collect();
+        let mut taken = BTreeSet::new();
+        taken.extend(granted.iter().map(|variable| name_of(variable.as_ref())));
+        taken.extend(secrets.iter().map(|secret| secret.variable().as_str().as_bytes()));
         let mut variables: Vec<Variable<'_>> = inherited
             .without_secrets(contents)
             .into_iter()

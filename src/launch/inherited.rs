@@ -29,22 +29,20 @@ impl Inherited {
     }
 
     pub(super) fn from(all: Vec<(OsString, OsString)>, arguments: &Arguments, definition: &Definition) -> Self {
-        let filled: BTreeSet<&[u8]> =
-            definition.variables().into_iter().map(|variable| variable.as_str().as_bytes()).collect();
         let is_clean = |name: &[u8]| {
             CLEAN.iter().any(|clean| clean.as_bytes() == name)
                 || name.starts_with(b"LC_")
                 || arguments.keep.iter().any(|keep| keep.as_bytes() == name)
         };
-        let mut seen = BTreeSet::new();
+        let mut taken = BTreeSet::new();
+        taken.extend(definition.variables().map(|variable| variable.as_str().as_bytes().to_vec()));
         let variables = all
             .into_iter()
             .filter(|(name, _)| {
                 let name = name.as_bytes();
                 !name.starts_with(b"MENTIKO_")
-                    && !filled.contains(name)
                     && (!arguments.clean_env || is_clean(name))
-                    && seen.insert(name.to_vec())
+                    && taken.insert(name.to_vec())
             })
             .collect();
         Self { variables, keep: arguments.keep.clone() }
@@ -55,7 +53,10 @@ impl Inherited {
     pub fn suspects(&self) -> BTreeSet<SecretName> {
         let inherited = self.variables.iter().filter_map(|(name, _)| name.to_str());
         let kept = self.keep.iter().map(String::as_str);
-        inherited.chain(kept).filter(|name| !is_reserved(name)).filter_map(|name| name.parse().ok()).collect()
+        let names = inherited.chain(kept).filter(|name| !is_reserved(name));
+        let mut suspects = BTreeSet::new();
+        suspects.extend(names.filter_map(|name| name.parse::<SecretName>().ok()));
+        suspects
     }
 
     /// What the caller wants to pass on by `--keep` although it is a secret of the vault.

@@ -65,14 +65,12 @@ pub fn drop_to(target: &Target) -> Result<(), Failure> {
     setresuid(uid, uid, uid).map_err(|errno| failed("take the user", errno))?;
     let users = getresuid().map_err(|errno| failed("read the user", errno))?;
     let groups = getresgid().map_err(|errno| failed("read the group", errno))?;
-    let mut held = getgroups().map_err(|errno| failed("read the groups", errno))?;
-    let mut wanted = target.groups.clone();
-    for list in [&mut held, &mut wanted] {
-        list.sort_unstable_by_key(|group| group.as_raw());
-    }
+    let held = getgroups().map_err(|errno| failed("read the groups", errno))?;
+    let within = |some: &[Gid], all: &[Gid]| some.iter().all(|group| all.contains(group));
     let gone = [users.real, users.effective, users.saved] == [uid; 3]
         && [groups.real, groups.effective, groups.saved] == [gid; 3]
-        && held == wanted
+        && within(&held, &target.groups)
+        && within(&target.groups, &held)
         && setuid(Uid::from_raw(0)) == Err(Errno::EPERM);
     match gone {
         true => Ok(()),

@@ -27,43 +27,34 @@ pub fn adopt(fd: RawFd) -> Result<OwnedFd, Errno> {
 ///
 /// EBADF when one of `keep` is not open.
 pub fn mark_close_on_exec(keep: &[RawFd]) -> Result<(), Errno> {
-    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|&fd| fd >= 3).collect();
-    keep.sort_unstable();
-    keep.dedup();
-    if !keep.iter().all(|&fd| is_open(fd)) {
+    let mut keep = keep.iter().filter(|&&fd| fd >= 3);
+    if !keep.clone().all(|&fd| is_open(fd)) {
         return Err(Errno::EBADF);
     }
-    let mut first = 3;
-    for &fd in &keep {
-        if fd > first {
-            mark_range(first, fd - 1)?;
-        }
-        set_flags(fd, FdFlag::empty())?;
-        first = fd + 1;
-    }
-    mark_range(first, RawFd::MAX)
+    mark_all()?;
+    keep.try_for_each(|&fd| set_flags(fd, FdFlag::empty()))
 }
 
-fn mark_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
+fn mark_all() -> Result<(), Errno> {
     // SAFETY: close_range(2) with this flag changes flags of descriptors and touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     match Errno::result(result) {
         Ok(_) => Ok(()),
         // Kernels before 5.11.
-        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => mark_listed(first, last),
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => mark_listed(),
         Err(errno) => Err(errno),
     }
 }
 
 /// The same by the list in /proc, where close_range(2) can't do it.
-fn mark_listed(first: RawFd, last: RawFd) -> Result<(), Errno> {
+fn mark_listed() -> Result<(), Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut list = Dir::open("/proc/self/fd", flags, Mode::empty()).map_err(|_| Errno::ENOSYS)?;
     for entry in list.iter() {
         // A list that ends early would leave the rest to the agent.
         let entry = entry?;
         match entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok()) {
-            Some(fd) if (first..=last).contains(&fd) => set_flags(fd, FdFlag::FD_CLOEXEC)?,
+            Some(fd) if fd >= 3 => set_flags(fd, FdFlag::FD_CLOEXEC)?,
             _ => {}
         }
     }

@@ -108,10 +108,11 @@ pub(super) struct Granted<'d> {
 
 impl<'d> Granted<'d> {
     pub(super) fn of(definition: &'d Definition) -> Self {
-        let env = |requests: &'d [Request]| requests.iter().map(|one| (&one.variable, &one.secret)).collect();
-        let name = |agent: Option<&AgentName>| agent.map_or("any agent".into(), |agent| format!("agent '{agent}'"));
-        let entries = definition.entries().into_iter();
-        let agents = entries.map(|(agent, requests)| (name(agent), env(requests))).collect();
+        let mut agents: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (agent, requests) in definition.entries() {
+            let name = agent.map_or("any agent".into(), |agent| format!("agent '{agent}'"));
+            agents.entry(name).or_default().extend(requests.iter().map(|one| (&one.variable, &one.secret)));
+        }
         Self { secrets: definition.secrets(), agents }
     }
 }

@@ -126,8 +126,8 @@ impl Definition {
     }
 
     /// Each variable that the definition fills for some agent.
-    pub fn variables(&self) -> BTreeSet<&VariableName> {
-        self.entries().into_iter().flat_map(|(_, requests)| requests).map(|request| &request.variable).collect()
+    pub fn variables(&self) -> impl Iterator<Item = &VariableName> {
+        self.entries().into_iter().flat_map(|(_, requests)| requests).map(|request| &request.variable)
     }
 }
 
@@ -155,7 +155,8 @@ fn from_step(tree: &Tree) -> Result<(BTreeSet<SecretName>, Agents), String> {
         return Err(format!("'agent' and '{field}' both stand at the top; keep one of the two forms"));
     }
     let (name, requests) = step(tree, "")?;
-    let secrets = requests.iter().map(|request| request.secret.clone()).collect();
+    let mut secrets = BTreeSet::new();
+    secrets.extend(requests.iter().map(|request| request.secret.clone()));
     Ok((secrets, Agents::Listed(BTreeMap::from([(name, requests)]))))
 }
 
@@ -219,17 +220,17 @@ fn requests(tree: &Tree, place: &str) -> Result<Vec<Request>, String> {
         }
         other => return Err(format!("'{place}' is {}, not a list of secrets", kind_of(other))),
     };
-    let request = |(place, variable, secret): (String, Option<&str>, &Tree)| {
-        let name = secret_name(secret, &place)?;
-        let variable = variable.unwrap_or(name.as_str()).parse().map_err(|error| format!("{place}: {error}"))?;
-        Ok(Request { variable, secret: name })
-    };
-    let mut requests = named.into_iter().map(request).collect::<Result<Vec<_>, String>>()?;
-    requests.sort_unstable();
-    match requests.windows(2).find(|pair| matches!(pair, [one, two] if one.variable == two.variable)) {
-        Some([one, ..]) => Err(format!("{place}: '{}' stands twice; keep one", one.variable)),
-        _ => Ok(requests),
+    let mut requests = BTreeMap::new();
+    for (at, variable, secret) in named {
+        let secret = secret_name(secret, &at)?;
+        let variable = variable.unwrap_or(secret.as_str());
+        let variable: VariableName = variable.parse().map_err(|error| format!("{at}: {error}"))?;
+        if requests.contains_key(&variable) {
+            return Err(format!("{place}: '{variable}' stands twice; keep one"));
+        }
+        requests.insert(variable, secret);
     }
+    Ok(requests.into_iter().map(|(variable, secret)| Request { variable, secret }).collect())
 }
 
 fn secret_list(tree: &Tree) -> Result<BTreeSet<SecretName>, String> {
@@ -285,12 +286,8 @@ fn near_misses(members: &[(String, Tree)], fields: &[&str], place: &str) -> Vec<
 /// missing, added or another; two such slips in words of 7 and more.
 fn is_near(name: &str, field: &str) -> bool {
     let swapped = || {
-        let sorted = |word: &str| {
-            let mut letters: Vec<char> = word.chars().collect();
-            letters.sort_unstable();
-            letters
-        };
-        sorted(name) == sorted(field)
+        let count = |word: &str, letter| word.chars().filter(|&one| one == letter).count();
+        name.len() == field.len() && field.chars().all(|letter| count(name, letter) == count(field, letter))
     };
     let allowed = match field.len() {
         ..=4 => return name == field || name == format!("{field}s") || swapped(),
@@ -327,8 +324,8 @@ mod tests {
         assert_eq!(asked(&definition, "publisher").unwrap(), ["SLACK_WEBHOOK=slack/marketing"]);
         assert_eq!(asked(&definition, "logger").unwrap(), Vec::<String>::new());
         assert_eq!(asked(&definition, "other"), None);
-        let variables: Vec<&str> = definition.variables().into_iter().map(VariableName::as_str).collect();
-        assert_eq!(variables, ["OPENAI_API_KEY", "SLACK_WEBHOOK"]);
+        let variables: BTreeSet<&str> = definition.variables().map(VariableName::as_str).collect();
+        assert_eq!(variables, ["OPENAI_API_KEY", "SLACK_WEBHOOK"].into());
         assert!(definition.warnings().is_empty());
     }
 

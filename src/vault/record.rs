@@ -100,9 +100,10 @@ impl Record {
         let scope = match reader.u8()? {
             SCOPE_ALL => Scope::All,
             SCOPE_CHAINS => {
-                let count = reader.u16()?;
-                let chains: BTreeSet<_> =
-                    (0..count).map(|_| parse(reader.text()?)).collect::<Result<_, Malformed>>()?;
+                let mut chains = BTreeSet::new();
+                for _ in 0..reader.u16()? {
+                    chains.insert(parse(reader.text()?)?);
+                }
                 Scope::Chains(chains)
             }
             _ => return Err(Malformed),

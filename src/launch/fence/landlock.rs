@@ -35,12 +35,11 @@ pub(super) fn prepare(places: &Places) -> Result<RulesetCreated, Refusal> {
         .and_then(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort).handle_access(all))
         .and_then(|ruleset| ruleset.create())
         .map_err(refused)?;
-    let covered: BTreeSet<&Path> = places.of_instance.iter().map(|cover| cover.path()).collect();
     for folder in &way {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             // Where a link leads is what would be allowed.
             let Ok(path) = real(&entry.path()) else { continue };
-            let is_covered = path.ancestors().any(|above| covered.contains(above));
+            let is_covered = places.of_instance.iter().any(|cover| path.starts_with(cover.path()));
             if way.contains(&path) || is_covered {
                 continue;
             }
@@ -63,6 +62,9 @@ pub(super) fn restrict(rules: RulesetCreated) -> Result<(), String> {
 
 /// Every folder above a covered place. Landlock does not know of sockets, so doors can't be shut.
 fn way_to(places: &Places) -> BTreeSet<PathBuf> {
-    let above = |path: &Path| path.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
-    places.of_instance.iter().flat_map(|cover| above(cover.path())).collect()
+    let mut way = BTreeSet::new();
+    for cover in &places.of_instance {
+        way.extend(cover.path().ancestors().skip(1).map(Path::to_owned));
+    }
+    way
 }

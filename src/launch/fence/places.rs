@@ -44,13 +44,13 @@ impl Places {
 }
 
 /// Without those that are below another.
-fn outermost(mut covers: Vec<Cover>) -> Vec<Cover> {
-    // In this order, what is below another follows it.
-    covers.sort_by(|one, two| one.path().cmp(two.path()));
+fn outermost(covers: Vec<Cover>) -> Vec<Cover> {
+    let is_below =
+        |cover: &Cover, above: &Cover| matches!(above, Cover::Folder(path) if cover.path().starts_with(path));
     let mut kept: Vec<Cover> = Vec::new();
     for cover in covers {
-        let is_below = |kept: &Cover| matches!(kept, Cover::Folder(path) if cover.path().starts_with(path));
-        if !kept.iter().any(is_below) {
+        if !kept.iter().any(|above| is_below(&cover, above)) {
+            kept.retain(|one| !is_below(one, &cover));
             kept.push(cover);
         }
     }

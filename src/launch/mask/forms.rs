@@ -2,6 +2,8 @@
 //!
 //! All of them lie in the arena, like the value itself.
 
+use std::collections::BTreeSet;
+
 use crate::memory::{Arena, Error};
 
 /// The shortest value, and the shortest form of one, that is masked: shorter ones would hit
@@ -15,25 +17,22 @@ const LOWER: &[u8; 16] = b"0123456789abcdef";
 
 /// Every form of the value that is long enough, each once.
 pub(crate) fn of<'a>(value: &'a [u8], arena: &'a Arena) -> Result<Vec<&'a [u8]>, Error> {
-    let mut forms: Vec<&'a [u8]> = vec![value];
+    let mut forms = BTreeSet::from([value]);
     for digits in [UPPER, LOWER] {
         // RFC 3986, section 2.3: unreserved characters stay; some encoders keep the slash too.
         for keep in [&b"-._~"[..], b"-._~/", b""] {
-            forms.push(escaped(value, arena, |byte, out| percent(byte, keep, digits, out))?);
+            forms.insert(escaped(value, arena, |byte, out| percent(byte, keep, digits, out))?);
         }
     }
     for slash in [false, true] {
-        forms.push(escaped(value, arena, |byte, out| json(byte, slash, out))?);
+        forms.insert(escaped(value, arena, |byte, out| json(byte, slash, out))?);
     }
     for alphabet in [STANDARD, URL_SAFE] {
         for offset in 0..3 {
-            forms.push(base64(value, offset, alphabet, arena)?);
+            forms.insert(base64(value, offset, alphabet, arena)?);
         }
     }
-    forms.retain(|form| form.len() >= SHORTEST);
-    forms.sort_unstable();
-    forms.dedup();
-    Ok(forms)
+    Ok(forms.into_iter().filter(|form| form.len() >= SHORTEST).collect())
 }
 
 /// The value with each byte either kept or replaced by up to six others; the value itself where all
