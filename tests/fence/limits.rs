@@ -117,6 +117,35 @@ fn what_is_mounted_a_second_time_is_hidden_there_too() {
     assert_eq!(launched("require"), "mentiko\nwritten\n");
 }
 
+/// A folder of the instance may be one that was mounted there, and stay open where it comes from.
+#[test]
+fn what_is_mounted_into_the_instance_is_hidden_where_it_comes_from() {
+    if !is_root() {
+        eprintln!("skipped: only root can mount");
+        return;
+    }
+    let person = Person::with_instance_elsewhere();
+    let origin = tempfile::tempdir_in("/var/lib").unwrap();
+    crate::common::chmod(origin.path(), 0o755);
+    let chain = origin.path().join("chains/c.json");
+    person.put(&chain, &std::fs::read_to_string(person.folder().join("chains/c.json")).unwrap());
+    let script = r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#;
+    let loot = format!("cat '{0}'; echo '{{}}' >'{0}'; echo done", chain.display());
+    let launched = |fence: &str| {
+        let mut inner = person.exec();
+        inner.args(["--fence", fence, "--", "sh", "-c", &loot]);
+        let mut launch = Command::new("unshare");
+        launch.args(["-m", "sh", "-c", script, "sh"]).args([chain.parent().unwrap(), &person.folder().join("chains")]);
+        launch.arg(inner.get_program()).args(inner.get_args()).current_dir(person.home()).env_clear();
+        launch.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        text(&launch.output().unwrap().stdout)
+    };
+    assert_eq!(launched("require"), "done\n");
+    let shown = launched("off");
+    assert!(shown.contains("words-of-the-chain"), "{shown}");
+    assert_eq!(std::fs::read(&chain).unwrap(), b"{}\n");
+}
+
 #[test]
 fn definitions_can_not_be_written_from_inside() {
     let person = Person::new();

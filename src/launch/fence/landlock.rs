@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetStatus,
 };
 
@@ -37,16 +37,14 @@ pub(super) fn prepare(places: &Places) -> Result<RulesetCreated, Refusal> {
         .map_err(refused)?;
     for folder in &way {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            // Where a link leads is what would be allowed.
-            let Ok(path) = real(&entry.path()) else { continue };
+            // Where a link leads is what would be allowed; what is gone meanwhile, or not ours to open, is not.
+            let Ok((path, there)) = real(&entry.path()) else { continue };
             let is_covered = places.of_instance.iter().any(|cover| path.starts_with(cover.path()));
             if way.contains(&path) || is_covered {
                 continue;
             }
-            // Gone meanwhile, or not ours to open: then it is not allowed.
-            let Ok(fd) = PathFd::new(&path) else { continue };
             let access = if path.is_dir() { all } else { of_a_file };
-            rules = rules.add_rule(PathBeneath::new(fd, access)).map_err(refused)?;
+            rules = rules.add_rule(PathBeneath::new(there, access)).map_err(refused)?;
         }
     }
     Ok(rules)

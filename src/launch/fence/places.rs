@@ -1,9 +1,10 @@
 //! What a fence has to cover, and whether it can without covering what the agent needs.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
@@ -29,11 +30,12 @@ impl Places {
     pub(super) fn of(site: &Site<'_>, program: &Program) -> Result<Self, String> {
         let mounts = Mounts::of_this_process()?;
         let needed = needed(site, program);
-        let mut of_instance = outermost(of_instance(&site.instance, &needed)?);
+        let mut of_instance = of_instance(&site.instance, &needed)?;
+        // Of each, for what is mounted within a folder has no other place in common with it.
         let elsewhere: Vec<_> = of_instance.iter().flat_map(|cover| mounts.other_paths(cover.path())).collect();
         of_instance.extend(elsewhere.into_iter().map(Cover::of));
-        of_instance.iter().try_for_each(|cover| check_unneeded(cover.path(), &needed))?;
         let of_instance = outermost(of_instance);
+        of_instance.iter().try_for_each(|cover| check_unneeded(cover.path(), &needed))?;
         Ok(Self { of_instance, doors: outermost(doors(site)), root_is_mounted: mounts.have_root(), needed })
     }
 
@@ -68,6 +70,7 @@ fn needed(site: &Site<'_>, program: &Program) -> Vec<PathBuf> {
         .chain(std::env::current_dir().ok())
         .chain([Path::new(&*program.path.to_string_lossy()).to_owned()])
         .filter_map(|path| real(&path).ok())
+        .map(|(path, _)| path)
         .collect()
 }
 
@@ -107,14 +110,20 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
 
 /// Where a place of the instance, which was opened by now, really is: without it, it would stay uncovered.
 fn known(path: &Path) -> Result<PathBuf, String> {
-    real(path).map_err(|error| format!("can't tell where {} is: {error}", path.display()))
+    let known = real(path).map(|(known, _)| known);
+    known.map_err(|error| format!("can't tell where {} is: {error}", path.display()))
 }
 
-/// The path without symbolic links, as the kernel tells it. realpath(3) asks about each folder on the way, which for all
-/// the places together takes longer than the mounts.
-pub(super) fn real(path: &Path) -> io::Result<PathBuf> {
+/// The path without symbolic links, as the kernel tells it, and what is there (O_PATH). realpath(3) asks about each folder
+/// on the way, which for all the places together takes longer than the mounts.
+pub(super) fn real(path: &Path) -> io::Result<(PathBuf, OwnedFd)> {
     let there = openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    std::fs::read_link(format!("/proc/self/fd/{}", there.as_raw_fd()))
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", there.as_raw_fd()))?;
+    // A pipe or a socket, behind a link of /proc, has no path.
+    match path.is_absolute() {
+        true => Ok((path, there)),
+        false => Err(Errno::ENOENT.into()),
+    }
 }
 
 fn doors(site: &Site<'_>) -> Vec<Cover> {
@@ -129,5 +138,5 @@ fn doors(site: &Site<'_>) -> Vec<Cover> {
         candidates.extend(below.iter().map(|name| runtime.join(name)));
         candidates.extend(below.iter().map(|name| Path::new("/run").join(name)));
     }
-    candidates.into_iter().filter_map(|path| real(&path).ok()).map(Cover::of).collect()
+    candidates.into_iter().filter_map(|path| real(&path).ok()).map(|(path, _)| Cover::of(path)).collect()
 }
