@@ -253,7 +253,20 @@ impl Kit {
             r#"{"secrets": ["GRANTED_HEX", "GRANTED_BASE64", "GRANTED_RAW", "OTHER_HEX", "OTHER_BASE64", "OTHER_RAW"],
                 "agents": {"a": ["GRANTED_HEX", "GRANTED_BASE64", "GRANTED_RAW"], "b": ["OTHER_HEX"]}}"#,
         );
+        if source == KeySource::File {
+            kit.has_a_ledger();
+        }
         kit
+    }
+
+    /// A launch then looks for its approval, beside which the log's old key lies.
+    fn has_a_ledger(&self) {
+        let path = self.site.file("instance.json");
+        let mut configuration: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        configuration["policy"]["require_approval"] = true.into();
+        std::fs::write(&path, configuration.to_string()).unwrap();
+        self.mentiko(&["key", "rotate", "--yes"], b"");
+        self.mentiko(&["chain", "approve", "c", "--yes"], b"");
     }
 
     fn mentiko(&self, arguments: &[&str], input: &[u8]) {
@@ -381,6 +394,16 @@ impl Kit {
         let (sealed, tag) = rest.split_at(rest.len() - 16);
         let aad = [vault_id, generation, &1u32.to_le_bytes(), &[0; 4]].concat();
         let plain = open(&key, nonce, &aad, sealed, tag);
+        if self.source == KeySource::File {
+            // The ledger's entry is the next: the number of retired keys, and the first of them.
+            let ledger = &vault[offset + length..];
+            let key = derive(&mut keys, ("root key", &root), &[], "ledger", &[write_salt, generation]);
+            let (sealed, tag) = ledger[12..].split_at(ledger.len() - 12 - 16);
+            let aad = [vault_id, generation, &1u32.to_le_bytes(), &1u32.to_le_bytes()].concat();
+            let plain = open(&key, &ledger[..12], &aad, sealed, tag);
+            assert_eq!(plain[..2], [1, 0]);
+            keys.extend(forms_of("retired key of the log", &plain[2..34]));
+        }
         for (name, value) in &self.values {
             // The name with its length, 24 bytes of metadata without a note, 13 of the version.
             let text = [&(name.len() as u16).to_le_bytes(), name.as_bytes()].concat();
