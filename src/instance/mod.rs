@@ -14,6 +14,8 @@ mod trusted;
 
 use std::path::PathBuf;
 
+pub use uuid::Uuid;
+
 pub use config::{ApprovalPolicy, AuditSync, Fence, Instance, Policy};
 pub use json::{Tree, kind_of};
 pub use key::{InstanceKey, KeySource, MAX_PASSPHRASE, RECOVERY_KEY, read_key, read_secret, without_newline};
@@ -30,8 +32,6 @@ pub use replace::PendingKey;
 pub(crate) use replace::{beside, replace_file, replace_with, sync_folder};
 #[cfg(feature = "admin")]
 pub(crate) use trusted::folder_of;
-pub use uuid::Uuid;
-
 pub use trusted::{Access, open as open_trusted, open_at, open_folder, open_with_folder, read as read_trusted};
 pub(crate) use trusted::{open_or_make_at, read_up_to};
 

@@ -125,7 +125,7 @@ impl Definition {
         }
     }
 
-    /// Each variable that the definition fills for some agent.
+    /// The variables that the definition fills for some agent; one for several may come several times.
     pub fn variables(&self) -> impl Iterator<Item = &VariableName> {
         self.entries().into_iter().flat_map(|(_, requests)| requests).map(|request| &request.variable)
     }
