@@ -256,15 +256,19 @@ fn by_halves() {
     });
     let mut table = Table::new(&scene, calls.len());
     for &(place, at, length) in &calls {
-        for part in [1, length / 2, length - 1] {
-            let run = scene.run_changed("", |asked| (asked.place == place).then_some(Change::Argument(at, part)));
+        // Of what is asked for then: a record with a shorter process ID is shorter.
+        let parts: [fn(u64) -> u64; 3] = [|_| 1, |length| length / 2, |length| length - 1];
+        for part in parts {
+            let run = scene.run_changed("", |asked| {
+                (asked.place == place).then(|| Change::Argument(at, part(asked.arguments[at])))
+            });
             let judged = run.and_then(|run| {
                 match scene.judge(&run, if Some(place) < main { Place::BeforeMain } else { Place::Later })? {
                     Outcome::Refused(_) => Err(format!("refused: {}", text(&run.output.stderr))),
                     outcome => Ok(outcome),
                 }
             });
-            table.enter(&format!("call {place}: {part} of {length} bytes"), judged);
+            table.enter(&format!("call {place}: {} of {length} bytes", part(length)), judged);
         }
     }
     table.close();
