@@ -11,10 +11,7 @@ use serde_json::Value;
 /// An instance whose policy requires approval, with chain `c` of [`Site::with_two_agents`].
 fn strict() -> Site {
     let site = Site::with_two_agents().unfenced();
-    let path = site.file("instance.json");
-    let mut configuration: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    configuration["policy"]["require_approval"] = true.into();
-    std::fs::write(&path, configuration.to_string()).unwrap();
+    site.set_policy("require_approval", true);
     site
 }
 

@@ -90,13 +90,6 @@ fn refusing(site: &Site, calls: &[(i64, i32)]) -> Command {
     command
 }
 
-fn policy(site: &Site, fence: &str) {
-    let path = site.file("instance.json");
-    let mut configuration: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    configuration["policy"]["fence"] = fence.into();
-    std::fs::write(&path, configuration.to_string()).unwrap();
-}
-
 #[test]
 fn a_good_instance_has_no_failure_and_nothing_is_written() {
     let site = Site::with_two_agents();
@@ -287,10 +280,10 @@ fn kernels_that_refuse_protections() {
     let neither = [(UNSHARE, EPERM), (LANDLOCK, ENOSYS)];
     let found = Found::by(refusing(&site, &neither));
     found.has("fence", "warn", &["none: namespaces are refused", "agents can reach the vault"]);
-    policy(&site, "require");
+    site.set_policy("fence", "require");
     let found = Found::by(refusing(&site, &neither));
     found.has("fence", "fail", &["policy.fence is require"]);
-    policy(&site, "off");
+    site.set_policy("fence", "off");
     Found::of(&site).has("fence", "warn", &["policy.fence is off"]);
 }
 

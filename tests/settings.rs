@@ -465,10 +465,7 @@ fn a_passphrase_is_asked_for_once_before_the_screen() {
 fn a_definition_that_nobody_approved_grants_nothing_on_its_page_either() {
     let site = site();
     site.set("API_KEY", FIRST);
-    let path = site.file("instance.json");
-    let mut configuration: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    configuration["policy"]["require_approval"] = true.into();
-    std::fs::write(&path, configuration.to_string()).unwrap();
+    site.set_policy("require_approval", true);
     let tmux = Tmux::new(&site, &[]);
     tmux.opens();
     tmux.keys(&["3"]);

@@ -96,6 +96,14 @@ impl Site {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
 
+    /// Sets a field of the policy in instance.json.
+    pub fn set_policy(&self, field: &str, value: impl Into<Value>) {
+        let path = self.file("instance.json");
+        let mut configuration: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        configuration["policy"][field] = value.into();
+        std::fs::write(&path, configuration.to_string()).unwrap();
+    }
+
     /// Puts a chain definition in place.
     pub fn chain(&self, name: &str, definition: &str) {
         let path = self.file(&format!("chains/{name}.json"));

@@ -1,6 +1,7 @@
 //! What a fence does not hold off, shown so that docs/threat-model.md stays true; and where its
 //! edges are.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::common::{is_root, output_with_input, text};
@@ -83,6 +84,18 @@ fn a_key_among_the_agents_files_is_hidden_until_it_is_replaced() {
     assert_eq!(text(&agent.wait_with_output().unwrap().stdout), "0\n32\n");
 }
 
+/// What a script writes that is launched where each folder is mounted at another, too.
+fn launched_among(mounts: &[(PathBuf, PathBuf)], person: &Person, fence: &str, script: &str) -> String {
+    let mut inner = person.exec();
+    inner.args(["--fence", fence, "--", "sh", "-c", script]);
+    let mut launch = Command::new("unshare");
+    let each = r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" && shift 2 || exit; done; shift; exec "$@""#;
+    launch.args(["-m", "sh", "-c", each, "sh"]).args(mounts.iter().flat_map(|(from, at)| [from, at])).arg("--");
+    launch.arg(inner.get_program()).args(inner.get_args()).current_dir(person.home()).env_clear();
+    launch.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    text(&launch.output().unwrap().stdout)
+}
+
 /// The same files may be mounted at a second place, or a part of them.
 #[test]
 fn what_is_mounted_a_second_time_is_hidden_there_too() {
@@ -97,21 +110,13 @@ fn what_is_mounted_a_second_time_is_hidden_there_too() {
         std::fs::create_dir(folder).unwrap();
     }
     crate::common::chmod(second.path(), 0o755);
-    let script = r#"mount --bind "$1" "$2" && mount --bind "$3" "$4" && shift 4 && exec "$@""#;
     let loot = format!(
         "cat '{0}/.config/mentiko/instance.json' '{1}/pin'; ls '{0}/.config'; echo written >'{0}/f'; cat f",
         home.display(),
         runs.display()
     );
-    let launched = |fence: &str| {
-        let mut inner = person.exec();
-        inner.args(["--fence", fence, "--", "sh", "-c", &loot]);
-        let mut launch = Command::new("unshare");
-        launch.args(["-m", "sh", "-c", script, "sh"]).args([&person.home(), &home, &person.runs(), &runs]);
-        launch.arg(inner.get_program()).args(inner.get_args()).current_dir(person.home()).env_clear();
-        launch.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        text(&launch.output().unwrap().stdout)
-    };
+    let mounts = [(person.home(), home), (person.runs(), runs)];
+    let launched = |fence: &str| launched_among(&mounts, &person, fence, &loot);
     let shown = launched("off");
     assert!(shown.contains("\"key\"") && shown.contains("pin-of-a-run"), "{shown}");
     assert_eq!(launched("require"), "mentiko\nwritten\n");
@@ -129,17 +134,9 @@ fn what_is_mounted_into_the_instance_is_hidden_where_it_comes_from() {
     crate::common::chmod(origin.path(), 0o755);
     let chain = origin.path().join("chains/c.json");
     person.put(&chain, &std::fs::read_to_string(person.folder().join("chains/c.json")).unwrap());
-    let script = r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#;
     let loot = format!("cat '{0}'; echo '{{}}' >'{0}'; echo done", chain.display());
-    let launched = |fence: &str| {
-        let mut inner = person.exec();
-        inner.args(["--fence", fence, "--", "sh", "-c", &loot]);
-        let mut launch = Command::new("unshare");
-        launch.args(["-m", "sh", "-c", script, "sh"]).args([chain.parent().unwrap(), &person.folder().join("chains")]);
-        launch.arg(inner.get_program()).args(inner.get_args()).current_dir(person.home()).env_clear();
-        launch.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        text(&launch.output().unwrap().stdout)
-    };
+    let mounts = [(chain.parent().unwrap().to_owned(), person.folder().join("chains"))];
+    let launched = |fence: &str| launched_among(&mounts, &person, fence, &loot);
     assert_eq!(launched("require"), "done\n");
     let shown = launched("off");
     assert!(shown.contains("words-of-the-chain"), "{shown}");

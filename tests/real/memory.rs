@@ -261,10 +261,7 @@ impl Kit {
 
     /// A launch then looks for its approval, beside which the log's old key lies.
     fn has_a_ledger(&self) {
-        let path = self.site.file("instance.json");
-        let mut configuration: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        configuration["policy"]["require_approval"] = true.into();
-        std::fs::write(&path, configuration.to_string()).unwrap();
+        self.site.set_policy("require_approval", true);
         self.mentiko(&["key", "rotate", "--yes"], b"");
         self.mentiko(&["chain", "approve", "c", "--yes"], b"");
     }
@@ -390,17 +387,17 @@ impl Kit {
         let offset = u64::from_le_bytes(vault[976..984].try_into().unwrap()) as usize;
         let length = u32::from_le_bytes(vault[984..988].try_into().unwrap()) as usize;
         let key = derive(&mut keys, ("root key", &root), &[], "bucket", &[write_salt, generation, &[0; 4]]);
-        let (nonce, rest) = vault[offset..offset + length].split_at(12);
-        let (sealed, tag) = rest.split_at(rest.len() - 16);
-        let aad = [vault_id, generation, &1u32.to_le_bytes(), &[0; 4]].concat();
-        let plain = open(&key, nonce, &aad, sealed, tag);
+        let unsealed = |key: &[u8], block: &[u8], index: u32| {
+            let (nonce, rest) = block.split_at(12);
+            let (sealed, tag) = rest.split_at(rest.len() - 16);
+            let aad = [vault_id, generation, &1u32.to_le_bytes(), &index.to_le_bytes()].concat();
+            open(key, nonce, &aad, sealed, tag)
+        };
+        let plain = unsealed(&key, &vault[offset..offset + length], 0);
         if self.source == KeySource::File {
             // The ledger's entry is the next: the number of retired keys, and the first of them.
-            let ledger = &vault[offset + length..];
             let key = derive(&mut keys, ("root key", &root), &[], "ledger", &[write_salt, generation]);
-            let (sealed, tag) = ledger[12..].split_at(ledger.len() - 12 - 16);
-            let aad = [vault_id, generation, &1u32.to_le_bytes(), &1u32.to_le_bytes()].concat();
-            let plain = open(&key, &ledger[..12], &aad, sealed, tag);
+            let plain = unsealed(&key, &vault[offset + length..], 1);
             assert_eq!(plain[..2], [1, 0]);
             keys.extend(forms_of("retired key of the log", &plain[2..34]));
         }

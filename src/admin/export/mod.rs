@@ -104,7 +104,7 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn new(line: &'a [u8], record: &'a Record) -> Self {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let hash = sha256(line).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = base16ct::lower::encode_string(&sha256(line));
         Self { record, original: String::from_utf8_lossy(line), hash }
     }
 

@@ -13,7 +13,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus,
 };
 
-use super::places::real;
+use super::places::open_real;
 use super::{Places, Refusal};
 
 /// Everything but the last step, after which this process could not write its own log either.
@@ -38,7 +38,7 @@ pub(super) fn prepare(places: &Places) -> Result<RulesetCreated, Refusal> {
     for folder in &way {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             // Where a link leads is what would be allowed; what is gone meanwhile, or not ours to open, is not.
-            let Ok((path, there)) = real(&entry.path()) else { continue };
+            let Ok((path, there)) = open_real(&entry.path()) else { continue };
             let is_covered = places.of_instance.iter().any(|cover| path.starts_with(cover.path()));
             if way.contains(&path) || is_covered {
                 continue;

@@ -70,7 +70,6 @@ fn needed(site: &Site<'_>, program: &Program) -> Vec<PathBuf> {
         .chain(std::env::current_dir().ok())
         .chain([Path::new(&*program.path.to_string_lossy()).to_owned()])
         .filter_map(|path| real(&path).ok())
-        .map(|(path, _)| path)
         .collect()
 }
 
@@ -110,13 +109,17 @@ fn of_instance(instance: &Instance, needed: &[PathBuf]) -> Result<Vec<Cover>, St
 
 /// Where a place of the instance, which was opened by now, really is: without it, it would stay uncovered.
 fn known(path: &Path) -> Result<PathBuf, String> {
-    let known = real(path).map(|(known, _)| known);
-    known.map_err(|error| format!("can't tell where {} is: {error}", path.display()))
+    real(path).map_err(|error| format!("can't tell where {} is: {error}", path.display()))
+}
+
+/// The path without symbolic links.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    open_real(path).map(|(path, _)| path)
 }
 
 /// The path without symbolic links, as the kernel tells it, and what is there (O_PATH). realpath(3) asks about each folder
 /// on the way, which for all the places together takes longer than the mounts.
-pub(super) fn real(path: &Path) -> io::Result<(PathBuf, OwnedFd)> {
+pub(super) fn open_real(path: &Path) -> io::Result<(PathBuf, OwnedFd)> {
     let there = openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let path = std::fs::read_link(format!("/proc/self/fd/{}", there.as_raw_fd()))?;
     // A pipe or a socket, behind a link of /proc, has no path.
@@ -138,5 +141,5 @@ fn doors(site: &Site<'_>) -> Vec<Cover> {
         candidates.extend(below.iter().map(|name| runtime.join(name)));
         candidates.extend(below.iter().map(|name| Path::new("/run").join(name)));
     }
-    candidates.into_iter().filter_map(|path| real(&path).ok()).map(|(path, _)| Cover::of(path)).collect()
+    candidates.into_iter().filter_map(|path| real(&path).ok()).map(Cover::of).collect()
 }
